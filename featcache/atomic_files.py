@@ -3,7 +3,7 @@
 What is written is prepared in a temporary folder beside its place,
 `.tmp-lightalign-<random>/<name>`, whose file `.owner` the writer holds locked. A temporary folder
 that nobody holds was left by a process that was killed, on whatever machine, and `clear_abandoned`
-removes it.
+removes it. On a file system without locks all that writes or clears raises `LockError`.
 """
 
 import errno
@@ -49,9 +49,6 @@ def is_abandoned(path: Path) -> bool:
 
     Temporaries of earlier versions have no owner that could be asked: they count as abandoned, and
     whoever removes one holds the lock of its folder.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     if not is_temporary(path):
         return False
@@ -65,8 +62,10 @@ def is_abandoned(path: Path) -> bool:
 
 def settle(path: Path) -> None:
     """Wait a moment where something came into being just now: its owner's lock comes second."""
-    if _is_young(path):
-        time.sleep(_MOMENT)
+    with suppress(FileNotFoundError):
+        if abs(time.time() - path.stat().st_mtime) >= _YOUNG:
+            return
+    time.sleep(_MOMENT)
 
 
 def _is_held(workspace: Path) -> bool:
@@ -76,20 +75,10 @@ def _is_held(workspace: Path) -> bool:
         return False
 
 
-def _is_young(path: Path) -> bool:
-    try:
-        return abs(time.time() - path.stat().st_mtime) < _YOUNG
-    except FileNotFoundError:
-        return True
-
-
 def clear_abandoned(folder: Path) -> list[str]:
     """Remove the temporaries in `folder` that dead processes have left, and return their names.
 
     Whoever calls it holds the lock of the folder.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     temporaries = (path for path in entries(folder) if is_temporary(path))
     return [path.name for path in temporaries if clear(path)]
@@ -100,16 +89,11 @@ def clear_abandoned_beside(path: Path) -> None:
 
     Other programs may have temporaries there: only those go that have our name, or hold our owner
     file. What may not be read or removed stays.
-
-    Raises:
-        LockError: The file system has no locks.
     """
-    try:
-        folders = [place for place in entries(path.parent) if _is_our_workspace(place)]
-    except PermissionError:
-        return
-    for place in folders:
-        clear(place)
+    with suppress(PermissionError):
+        for place in entries(path.parent):
+            if _is_our_workspace(place):
+                clear(place)
 
 
 def _is_our_workspace(place: Path) -> bool:
@@ -142,24 +126,19 @@ def clear(path: Path) -> bool:
     That of another user, who alone may remove it, stays.
     """
     try:
-        return _clear(path)
+        if _UNOWNED.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
+            remove(path)
+            return True
+        lock = FileLock(path / _OWNER)
+        if not lock.claim():
+            return False
+        _remove_workspace(path, lock)
+    except FileNotFoundError:
+        return True  # another process has removed it meanwhile
     except OSError as error:
         if error.errno not in NOT_ALLOWED:
             raise
         return False
-
-
-def _clear(path: Path) -> bool:
-    if _UNOWNED.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
-        remove(path)
-        return True
-    lock = FileLock(path / _OWNER)
-    try:
-        if not lock.claim():
-            return False
-    except FileNotFoundError:
-        return True  # another process has removed it meanwhile
-    _remove_workspace(path, lock)
     return True
 
 
@@ -220,33 +199,21 @@ def _remove_workspace(folder: Path, lock: FileLock) -> None:
 
 
 def write_json(path: Path, value: Any, *, times: os.stat_result | None = None) -> None:
-    """Write `value` as JSON, atomically and durably.
-
-    Args:
-        path: The file.
-        value: Its content.
-        times: State of a file that it shall be as old as, or None to be of now.
+    """Write `value` as JSON, atomically and durably, as old as a file whose state is `times`.
 
     Raises:
         SpecError: Something in it would not be read again.
     """
     check_written(value, where=str(path))
-    with replacing(path) as temporary:
-        with writing.open_new(temporary) as file:
-            file.write(_as_written(value))
-        _set_times(temporary, times)
+    write_bytes(path, _as_written(value), times=times)
 
 
 def write_bytes(path: Path, content: bytes, *, times: os.stat_result | None = None) -> None:
     """Write `content` to `path`, atomically and durably; for `times` see `write_json`."""
     with replacing(path) as temporary:
         writing.write_bytes(temporary, content)
-        _set_times(temporary, times)
-
-
-def _set_times(path: Path, times: os.stat_result | None) -> None:
-    if times is not None:
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if times is not None:
+            os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @contextmanager
@@ -263,11 +230,12 @@ def replacing(path: Path) -> Iterator[Path]:
     with workspace(path) as folder:
         temporary = folder / path.name
         yield temporary
+        # durable before it has its name: no loss of power leaves a name without its content
         sync_tree(temporary)
         if temporary.is_dir() and (path.exists() or path.is_symlink()):
             path.rename(folder / f"{_OWNER}-replaced")  # removed with the workspace
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -288,7 +256,7 @@ def remove_whole(path: Path) -> None:
     """Remove a folder in one step: a kill leaves all of it, or what `clear_abandoned` removes."""
     with workspace(path) as folder:
         path.rename(folder / path.name)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -348,13 +316,11 @@ def read_report(path: Path) -> Any:
         OSError: It is not there, or may not be read.
     """
     report = documents.read_json(path)
-    if not isinstance(report, dict) or "checksum" not in report:
-        return report
-    return unsealed(path, report)
+    is_sealed = isinstance(report, dict) and "checksum" in report
+    return unsealed(path, report) if is_sealed else report
 
 
 def _is_written_as(path: Path, value: Any) -> bool:
-    """Return whether the file is exactly what `write_json` writes for `value`."""
     expected = _as_written(value)
     with open_regular(path) as raw, os.fdopen(raw.fileno(), "rb", closefd=False) as file:
         return file.read(len(expected) + 1) == expected
@@ -419,20 +385,12 @@ def remove_empty(folder: Path) -> None:
 
 def sync_tree(path: Path) -> None:
     """Make a file, or a folder with all that is below it, durable."""
-    for file in files_below(path):
-        _sync(file)
-    if path.is_dir():
-        for folder in [*path.rglob("*"), path]:
-            if folder.is_dir():
-                sync_folder(folder)
+    folders = [folder for folder in (*path.rglob("*"), path) if folder.is_dir()]
+    for place in (*files_below(path), *folders):
+        sync(place)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the entries of `folder` durable."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make one file, or the entries of one folder, durable.
 
     Raises:
@@ -441,14 +399,15 @@ def _sync(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with writing.naming(path):
+            os.fsync(descriptor)
     except OSError as error:
-        if error.errno in _NOT_DURABLE:
-            raise DurabilityError(
-                f"cannot make {path} durable: its file system answers fsync by "
-                f"{error.strerror!r}; put the folder on another one"
-            ) from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno not in _NOT_DURABLE:
+            raise
+        raise DurabilityError(
+            f"cannot make {path} durable: its file system answers fsync by "
+            f"{error.strerror!r}; put the folder on another one"
+        ) from error
     finally:
         os.close(descriptor)
 

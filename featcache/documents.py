@@ -25,14 +25,7 @@ _MAX_DEPTH = 64  # ours nest ten deep; a few hundred exhaust the stack of whoeve
 _MAX_INTEGER = 2**64  # seeds have 64 bits; beyond them no array, tensor or float can count
 _MAX_DOTS = 500  # in a line of TOML: the parser's time grows with the square of the parts of a key
 # what a path can be besides a regular file; what is missing or forbidden keeps its own error
-_NO_DOCUMENT = {
-    errno.EINVAL,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.EFBIG,
-    errno.ENXIO,
-}
+_NO_TEXT = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EFBIG, errno.ENXIO}
 
 
 def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
@@ -45,7 +38,7 @@ def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
     try:
         return read_regular(path, limit=limit).decode("utf-8")
     except OSError as error:
-        if error.errno not in _NO_DOCUMENT:
+        if error.errno not in _NO_TEXT:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise StoreCorruptError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -55,13 +48,10 @@ def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
 
 
 def parse_json(text: str, *, where: str, large_as_float: bool = False) -> Any:
-    """Return the value of a JSON text.
+    """Return the value of a JSON text, which a message calls `where`.
 
-    Args:
-        text: The text.
-        where: What it is, for the message.
-        large_as_float: Whether an integer of more than 64 bits becomes a float instead of an error,
-            as tokenizers without a limit state one of 1e30 tokens.
+    With `large_as_float` an integer of more than 64 bits becomes a float instead of an error, as
+    tokenizers without a limit state one of 1e30 tokens.
 
     Raises:
         StoreCorruptError: It is not JSON, too deeply nested, has a number that is too long, or
@@ -84,11 +74,7 @@ def _integer_or_float(digits: str) -> int | float:
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dictionary.
-
-    Raises:
-        ValueError: A field is named twice: readers differ in which of the two they believe.
-    """
+    """Refuse a field that is named twice: readers differ in which of the two they believe."""
     table = dict(pairs)
     if len(table) != len(pairs):
         names = [name for name, _ in pairs]
@@ -176,12 +162,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def check(value: Any, schema: Any, *, where: object) -> Any:
-    """Return `value` as it is, after it was compared with a type.
-
-    Args:
-        value: JSON or TOML values.
-        schema: A `TypedDict`, or what else msgspec knows.
-        where: The file, for the message.
+    """Return JSON or TOML values as they are, compared with a type that msgspec knows.
 
     Raises:
         StoreCorruptError: It is of another type.

@@ -8,9 +8,7 @@ from typing import Any
 def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package, so that importing it imports none of its modules.
 
-    Args:
-        package: Dotted name of the package.
-        homes: By exported name the module of the package that defines it.
+    The modules that define the exported names are `homes`.
     """
 
     def load(name: str) -> Any:

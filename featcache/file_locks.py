@@ -2,7 +2,8 @@
 
 A lock is a file on which its holder has an exclusive `flock`. The kernel ends that with the
 process, however the process ends, so a lock of the dead is a file that nobody holds, and is simply
-taken over. What the file says is for people and for `verify`; only the `flock` counts.
+taken over. What the file says is for people and for `verify`; only the `flock` counts. On a file
+system without locks whatever takes one, or looks who has it, raises `LockError`.
 """
 
 import errno
@@ -12,15 +13,15 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from .config import fingerprint
 from .errors import LockError
 from .regular_files import read_regular
+from .writing import naming
 
 # what file systems without flock answer; EINVAL and ENOLCK come from some that are on a network
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
@@ -35,8 +36,8 @@ class LockHolder:
 
     Attributes:
         host: Its machine, or None where the file is empty or damaged.
-        pid: Its process id there, or None.
-        since: When it took the lock, in seconds since the epoch, or None where it does not say.
+        pid: Its number there, or None.
+        since: When it took the lock, in seconds since the epoch, or None.
     """
 
     host: str | None
@@ -52,11 +53,11 @@ class LockHolder:
         return f"{named} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
 
 
-class FileLock:
+class FileLock(AbstractContextManager["FileLock", None]):
     """Exclusive lock on one file, which is removed on release; a forked child does not hold it.
 
-    Args:
-        path: The lock file. Its folder is there, and only lock holders write to it.
+    Its folder is there, and only lock holders write to the file. Whoever moves the folder of a lock
+    that is held sets `path` anew.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,15 +65,7 @@ class FileLock:
         self._descriptor: int | None = None
         _LIVING.add(self)
 
-    def __enter__(self) -> "FileLock":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     @property
@@ -86,31 +79,26 @@ class FileLock:
         False may pass at once: `holder` and `remove_unheld` touch a lock for a moment to try it.
 
         Raises:
-            LockError: The file system has no locks.
             FileNotFoundError: The folder of the lock is not there.
         """
         while self._descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            taken = None
             try:
-                taken = _take(descriptor, self.path)
-                if taken:
+                if not try_lock(descriptor, fcntl.LOCK_EX, self.path):
+                    return False
+                if _write_holder(descriptor, self.path):
                     self._descriptor = descriptor
             finally:
-                if not taken:
+                if self._descriptor != descriptor:
                     os.close(descriptor)
-            if taken is False:
-                return False
         return True
 
     def wait(self, tell: Callable[[str], None] | None = None) -> None:
         """Take the lock as soon as its holder gives it back.
 
-        Args:
-            tell: Receives, once and after some seconds, who holds the lock, where, and since when.
+        After some seconds `tell` is told once who holds the lock, where, and since when.
 
         Raises:
-            LockError: The file system has no locks.
             FileNotFoundError: The folder of the lock is not there.
         """
         late = time.monotonic() + PATIENCE
@@ -127,14 +115,11 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
+        # while it is held: later, the file of the next holder could be removed
         try:
             _unlink_held(descriptor, self.path)
         finally:
             os.close(descriptor)
-
-    def follow(self, path: Path) -> None:
-        """Take note that the folder of the lock file was moved, so that it lies at `path` now."""
-        self.path = path
 
     def forget(self) -> None:
         """Close the file without releasing the lock of the process that was forked."""
@@ -156,21 +141,11 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def holder(path: Path) -> LockHolder | None:
-    """Return who holds the lock, or None if nobody does.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    try:
-        if try_lock(descriptor, fcntl.LOCK_SH, path):
+    """Return who holds the lock, or None if nobody does."""
+    with _open(path, os.O_RDONLY) as descriptor:
+        if descriptor is None or try_lock(descriptor, fcntl.LOCK_SH, path):
             return None
         return _read_holder(os.pread(descriptor, _MOST_BYTES, 0))
-    finally:
-        os.close(descriptor)
 
 
 def lock_damage(path: Path) -> str | None:
@@ -190,61 +165,62 @@ def lock_damage(path: Path) -> str | None:
 
 
 def remove_unheld(path: Path) -> bool:
-    """Remove a lock file that nobody holds, and return whether it was removed.
+    """Remove a lock file that nobody holds, and return whether it was removed."""
+    with _open(path, os.O_RDWR) as descriptor:
+        return (
+            descriptor is not None
+            and try_lock(descriptor, fcntl.LOCK_EX, path)
+            and _unlink_held(descriptor, path)
+        )
 
-    Raises:
-        LockError: The file system has no locks.
-    """
+
+@contextmanager
+def _open(path: Path, mode: int) -> Iterator[int | None]:
+    """Open a lock file that may be gone, or be a pipe that nobody writes to."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        return False
+        yield None
+        return
     try:
-        return try_lock(descriptor, fcntl.LOCK_EX, path) and _unlink_held(descriptor, path)
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
 def try_lock(descriptor: int, kind: int, path: Path) -> bool:
-    """Lock an open file without waiting, and return whether that is done.
-
-    Args:
-        descriptor: The open file.
-        kind: `fcntl.LOCK_SH` or `fcntl.LOCK_EX`.
-        path: Its name, for the message.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Lock a file, by `LOCK_SH` or `LOCK_EX`, without waiting; return whether that is done."""
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        with naming(path):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno in _NO_LOCKS:
-            raise LockError(
-                f"cannot lock {path}: its file system has no locks ({error.strerror}); "
-                "put the folder on another one"
-            ) from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise LockError(
+            f"cannot lock {path}: its file system has no locks ({error.strerror}); "
+            "put the folder on another one"
+        ) from error
     return True
 
 
-def _take(descriptor: int, path: Path) -> bool | None:
-    """Lock the open file and write our name; return None where it is to be opened once more."""
-    if not try_lock(descriptor, fcntl.LOCK_EX, path):
-        return False
+def _write_holder(descriptor: int, path: Path) -> bool:
+    """Write our name into a locked file, and return whether that is the lock from now on."""
+    # unlinked since it was opened: a lock on it would lock nobody out
     if not _is_at(descriptor, path):
-        return None  # unlinked since it was opened: a lock on it would lock nobody out
+        return False
+    # of the dead: begun anew, so that no reader sees a mixture of two contents
     if os.fstat(descriptor).st_size:
-        path.unlink()  # of the dead: begun anew, so that no reader sees a mixture of two contents
-        return None
+        path.unlink()
+        return False
     ours = LockHolder(host=socket.gethostname(), pid=os.getpid(), since=float(int(time.time())))
     try:
-        os.write(descriptor, _content(ours))
-    except OSError as error:
+        with naming(path):
+            os.write(descriptor, _content(ours))
+    except OSError:
         path.unlink()  # a full disk: a lock that was never ours is not left behind
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     return True
 
 
@@ -264,11 +240,9 @@ def _unlink_held(descriptor: int, path: Path) -> bool:
 
 
 def _content(named: LockHolder) -> bytes:
-    table: dict[str, Any] = {"host": named.host, "pid": named.pid}
-    if named.since is not None:  # locks of earlier versions do not say
-        table["since"] = named.since
-    table["checksum"] = fingerprint(table)
-    return (json.dumps(table, sort_keys=True) + "\n").encode()
+    # locks of earlier versions do not say since when
+    table = {name: value for name, value in vars(named).items() if value is not None}
+    return (json.dumps({**table, "checksum": fingerprint(table)}, sort_keys=True) + "\n").encode()
 
 
 def _read_holder(content: bytes) -> LockHolder:

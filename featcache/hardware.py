@@ -21,10 +21,13 @@ def free_memory(
 ) -> int:
     """Return how many bytes this process can still take without swapping or being stopped.
 
-    It is the least of what the system has available, what the control groups of this process
-    leave, version 1 or 2, and what its limits on data and address space leave.
+    It is the least of what the system has available, what the control groups of this process, of
+    version 1 or 2, leave, and what its limits on data and address space leave.
     """
-    free = [_available(proc), *_left_by_control_groups(proc, control_groups)]
+    # other systems say what is installed, not what is free in one place
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = [memory_fields(proc / "meminfo").get("MemAvailable", installed)]
+    free += _left_by_control_groups(proc, control_groups)
     used = memory_fields(proc / "self" / "status")
     for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
@@ -41,25 +44,17 @@ def free_address_space(*, proc: Path = Path("/proc")) -> int | None:
     return max(0, soft - memory_fields(proc / "self" / "status").get("VmSize", 0))
 
 
-def reserve_files(count: int) -> int:
-    """Return how many files may be kept open of `count`, after raising the soft limit if need be.
+def reserve_files(num_files: int) -> int:
+    """Return how many of these files may be kept open, after raising the soft limit if need be.
 
     A memory map keeps its file open, and a store of 100 GB has more shards than the usual soft
     limit of 1024 has files; half of the limit is left to everything else.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 2 * count > soft:
-        soft = 2 * count if hard == resource.RLIM_INFINITY else min(hard, 2 * count)
+    if 2 * num_files > soft:
+        soft = 2 * num_files if hard == resource.RLIM_INFINITY else min(hard, 2 * num_files)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(count, soft // 2)
-
-
-def _available(proc: Path) -> int:
-    system = memory_fields(proc / "meminfo")
-    if "MemAvailable" in system:
-        return system["MemAvailable"]
-    # other systems: what is installed, as they do not say what is free in one place
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(num_files, soft // 2)
 
 
 def _left_by_control_groups(proc: Path, root: Path) -> Iterator[int]:

@@ -33,16 +33,17 @@ def plain_place(path: Path) -> Path:
     Where a `..` follows a link, its target is meant, and written.
     """
     absolute = expanded(path).absolute()
+    # `..` after a link leads above its target, and not above the link as here
     plain = Path(os.path.normpath(absolute))
     is_same = os.path.realpath(plain) == os.path.realpath(absolute)
     return plain if is_same else Path(os.path.realpath(absolute))
 
 
-def is_same_place(one: Path | None, other: Path | None) -> bool:
+def is_same_place(first: Path | None, second: Path | None) -> bool:
     """Return whether two paths lead to the same place, through links too."""
-    if one is None or other is None:
-        return one is other
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    if first is None or second is None:
+        return first is second
+    return first == second or os.path.realpath(first) == os.path.realpath(second)
 
 
 def checked_home(path: Path) -> Path:
@@ -81,15 +82,21 @@ def is_in_home(path: Path, home: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(home))
 
 
-def require_utf8(path: Path, *, what: str) -> None:
-    """Refuse a place whose path is not UTF-8: libraries that read weights cannot open files there.
+def home_of_features(path: Path) -> Path | None:
+    """Return the home in which a path is `features/DATASET/SPLIT/NAME`; None for one elsewhere.
 
-    Args:
-        path: The place.
-        what: What named it, for the message.
+    Links are not followed: a home may hold the stores of another one, which it cannot write to.
+    """
+    place = path.absolute()
+    homes = place.parents[3:4]
+    return homes[0] if homes and place.parents[2] == homes[0] / "features" else None
+
+
+def require_utf8(path: Path, *, what: str) -> None:
+    """Refuse a path that is not UTF-8: libraries that read weights cannot open files there.
 
     Raises:
-        SpecError: It is at such a path, by its name or where its links lead.
+        SpecError: The path, which `what` named, is not, or is not where its links lead.
     """
     names = (str(path.absolute()), os.path.realpath(path))
     try:
@@ -105,10 +112,6 @@ def command_line(*words: str | Path, home: Path) -> str:
     """Return a command of ours that runs as it is printed, in this folder or in any other.
 
     The home is named only where a command that names none would take another.
-
-    Args:
-        words: What follows `lightalign`.
-        home: Folder of everything lightalign keeps.
     """
     command = ["lightalign", *map(str, words)]
     if os.path.realpath(home) != os.path.realpath(usual_home()):

@@ -48,6 +48,7 @@ def encode_ids(ids: tuple[str, ...]) -> UInt8[np.ndarray, "rows longest"]:
     encoded = [item_id.encode() for item_id in ids]
     if any(not item or b"\0" in item for item in encoded):
         raise SpecError("an item id is empty or holds a zero character")
+    # of no id as well one byte wide: a type without bytes cannot be stored
     longest = max((len(item) for item in encoded), default=1)
     return np.array(encoded, dtype=f"S{longest}").view(np.uint8).reshape(len(ids), longest)
 

@@ -1,4 +1,4 @@
-"""Datasets that a home remembers: what each name stands for, and what it stood for before.
+"""Datasets that a home remembers: the versions of each name.
 
 `HOME/known-datasets/NAME.toml` holds the versions of a dataset, the newest last. A version is a
 kind, a place, the options that it is read with, and the fingerprint of every split: a run that was
@@ -87,9 +87,9 @@ def set_words(changes: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def written_name(given: str) -> str:
+def written_name(name: str) -> str:
     """Return a name as it is remembered: with hyphens, and in one composition of its letters."""
-    return unicodedata.normalize("NFC", given.strip().replace("_", "-"))
+    return unicodedata.normalize("NFC", name.strip().replace("_", "-"))
 
 
 def is_name(name: str) -> bool:
@@ -116,7 +116,7 @@ def checked_name(name: str) -> str:
 
 
 def read_versions(home: Path, name: str) -> tuple[DatasetVersion, ...]:
-    """Return what a name stands for and stood for, the newest last; nothing if it is not known.
+    """Return all versions of a name, the newest last; none if it is not known.
 
     Raises:
         StoreCorruptError: The file is not as it was written.
@@ -143,7 +143,7 @@ def _check_seal(table: Mapping[str, Any], name: str, path: Path) -> None:
 
 
 def newest(home: Path, name: str) -> DatasetVersion | None:
-    """Return what a name stands for, or None if the home does not know it; see `read_versions`."""
+    """Return the newest version of a name, or None if the home has none; see `read_versions`."""
     versions = read_versions(home, name)
     return versions[-1] if versions else None
 
@@ -169,7 +169,7 @@ def lies_at(version: DatasetVersion, place: Path) -> bool:
 
 
 def place_in(version: DatasetVersion, place: Path) -> Path:
-    """Return where a version lies at a place: the table in there that is called alike, or all."""
+    """Return the table of the same name in a folder, or the folder where there is none."""
     tables = [table for table in _tables_called_alike(version, place) if is_regular(table)]
     if version.place is not None and any(is_same_place(version.place, path) for path in tables):
         return version.place
@@ -177,7 +177,7 @@ def place_in(version: DatasetVersion, place: Path) -> Path:
 
 
 def _tables_called_alike(version: DatasetVersion, folder: Path) -> list[Path]:
-    """Return where a table would lie in a folder; nothing of what is no table."""
+    """Return the paths at which the table of a version may lie in a folder."""
     if version.place is None or not is_table_name(version.place):
         return []
     return [parent / version.place.name for parent in folders_of_tables(folder)]
@@ -193,10 +193,8 @@ def version_of(home: Path, name: str, split: str, source: str) -> DatasetVersion
         versions = read_versions(home, name)
     except PermissionError:  # a memory that may not be read is none
         return None
-    for version in reversed(versions):
-        if version.splits.get(split) == source:
-            return version
-    return None
+    of_split = (version for version in reversed(versions) if version.splits.get(split) == source)
+    return next(of_split, None)
 
 
 def kind_of(home: Path, name: str, split: str, source: str) -> str:
@@ -211,7 +209,7 @@ def known_names(home: Path) -> list[str]:
 
 
 def read_all(home: Path) -> tuple[dict[str, DatasetVersion], dict[str, str]]:
-    """Return what every name stands for, and why it is not known of others."""
+    """Return the newest version of every name, and the error of each that cannot be read."""
     readable, unread = {}, {}
     for name in known_names(home):
         try:
@@ -246,6 +244,7 @@ def remember(
     if _content(read_versions(home, version.name)[-1:]) == _content([version]):
         return True
     try:
+        # read again within the lock: another process may have added a version since
         with _owning(home, version.name, tell):
             others = [
                 older
@@ -262,7 +261,7 @@ def remember(
 
 
 def stood_for(before: DatasetVersion | None, now: DatasetVersion) -> str | None:
-    """Return a sentence on what a name stood for before, or None where that was the same."""
+    """Return a sentence on the version before, or None where it was the same."""
     if before is None or not before.splits:
         return None
     place = "drawn" if before.place is None else f"at {before.place}"
@@ -285,7 +284,7 @@ def move(
     place: Path,
     read: Callable[[DatasetVersion], Mapping[str, str]],
 ) -> DatasetVersion:
-    """Have a dataset lie somewhere else, and return what its name stands for.
+    """Change the place of a dataset, and return its newest version.
 
     Args:
         home: Folder of everything lightalign keeps.
@@ -324,7 +323,7 @@ def move(
 
 
 def forget(home: Path, name: str) -> Path:
-    """Forget a dataset, whose own files stay, and return what was removed.
+    """Forget a dataset, whose own files stay, and return the file that was removed.
 
     Raises:
         DatasetNotFoundError: The home knows no such dataset.
@@ -365,11 +364,8 @@ def _owning(home: Path, name: str, tell: Callable[[str], None] | None = None) ->
 
 def _write(home: Path, name: str, versions: Sequence[DatasetVersion]) -> None:
     content = _content(versions)
-    table = {
-        "schema": _SCHEMA,
-        "checksum": fingerprint(_sealed(name, content)),
-        "versions": content,
-    }
+    checksum = fingerprint(_sealed(name, content))
+    table = {"schema": _SCHEMA, "checksum": checksum, "versions": content}
     atomic_files.write_bytes(_path(home, name), to_toml(table).encode())
 
 

@@ -1,21 +1,21 @@
-"""Lines for whoever runs a command, from functions that nobody hands a progress to."""
+"""Messages to the user from functions that have no `Progress`."""
 
 from collections.abc import Callable
 
-_listeners: list[Callable[[str], None]] = []  # the one that was named last, if any
-_told: set[str] = set()  # what it was told already
+_listeners: list[Callable[[str], None]] = []  # at most one
+_sent: set[str] = set()
 
 
 def tell(listener: Callable[[str], None]) -> None:
-    """Name who receives each line; before, nobody does."""
+    """Set the receiver of all messages; without one they are dropped."""
     _listeners[:] = [listener]
-    _told.clear()
+    _sent.clear()
 
 
 def note(message: str) -> None:
-    """Give one line to whom `tell` has named, unless it was told this already."""
-    if message in _told:
+    """Send a message to the receiver, each one once."""
+    if message in _sent:
         return
     for listener in _listeners:
-        _told.add(message)
+        _sent.add(message)
         listener(message)

@@ -16,20 +16,14 @@ from .errors import UnknownNameError
 T = TypeVar("T")
 
 
-def close_names(name: str, known: Iterable[str]) -> list[str]:
+def close_names(name: str, choices: Iterable[str]) -> list[str]:
     """Return the names that are most like `name`, three at most, the closest first."""
-    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return difflib.get_close_matches(name, sorted(choices), n=3, cutoff=0.5)
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Build the error for `name`, listing the close and all known names.
-
-    Args:
-        kind: What was asked for, in the singular, such as `step`.
-        name: The name that is not there.
-        known: All names that are there.
-    """
-    names = sorted(known)
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UnknownNameError:
+    """Build the error for a name that is no choice of a kind, such as `step`."""
+    names = sorted(choices)
     close = close_names(name, names)
     hint = f"; close: {close}" if close else ""
     return UnknownNameError(f"no {kind} named {name!r}{hint}; known: {names}")
@@ -39,9 +33,9 @@ class Registry(Generic[T]):
     """Find the subclasses of `base` in the modules of one package folder.
 
     Args:
-        kind: What the folder holds, in the singular; used in messages.
+        kind: An entry in the singular, for messages.
         package: Dotted name of the package whose modules are the entries.
-        folder: The package's folder.
+        folder: Folder of the package.
         base: Class that each module's one public class must extend.
     """
 
@@ -64,6 +58,7 @@ class Registry(Generic[T]):
         if name.replace("_", "-") not in self.names():
             raise unknown_name(self.kind, name, self.names())
         module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        # what a module imports is a member, too
         classes = [
             member
             for _, member in inspect.getmembers(module, inspect.isclass)

@@ -17,7 +17,7 @@ MAX_TEXT_BYTES = 4 * 2**30  # of a table or file of captions: those of 12 millio
 _READ_AT_ONCE = 2**20  # bytes; a file that grows while it is read is seen at its limit
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 # what is answered where no file can be, for certain
-_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -63,12 +63,15 @@ def open_regular(path: Path) -> IO[bytes]:
         if error.errno == errno.ENXIO:  # what opening a socket says: "No such device or address"
             raise OSError(errno.EINVAL, "is a socket or a device, not a regular file") from error
         raise
-    try:
-        _check_mode(os.fstat(descriptor).st_mode)
+    # of what was opened: the name may lead to something else by now
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb", buffering=0)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+    raise OSError(errno.EINVAL, f"is {kind}, not a regular file")
 
 
 def holds(path: Path, content: bytes) -> bool:
@@ -104,11 +107,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a regular file has this name.
-
-    Raises:
-        OSError: Nobody can tell, as where a folder above may not be searched.
-    """
+    """Return whether a regular file has this name; where nobody can tell, raise as `is_there`."""
     mode = _mode(path, follow_links=True)
     return mode is not None and stat.S_ISREG(mode)
 
@@ -120,7 +119,7 @@ def _mode(path: Path, *, follow_links: bool) -> int | None:
     except ValueError:  # a NUL in the name, or half of a surrogate pair
         return None
     except OSError as error:
-        if error.errno not in _NOT_THERE:
+        if error.errno not in NOT_THERE:
             raise
         return None
 
@@ -137,11 +136,3 @@ def size_of(path: Path) -> int:
     except (OSError, ValueError):  # ValueError: a NUL in the name, or half of a surrogate pair
         return -1
     return status.st_size if stat.S_ISREG(status.st_mode) else -1
-
-
-def _check_mode(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
-        raise OSError(errno.EINVAL, f"is {kind}, not a regular file")

@@ -63,12 +63,8 @@ def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.nd
 
     Captions of 8 to 40 tokens padded together are two thirds padding; in a few groups, little.
 
-    Args:
-        features: Rows of any lengths.
-        num_groups: Largest number of groups; rows of equal length are one.
-
     Returns:
-        The groups, and the row of `features` that each of their rows is, group after group.
+        The groups, `num_groups` at most, and the row of `features` that each of their rows is.
     """
     groups = split_by_length(features.lengths, num_groups)
     if len(groups) == 1:
@@ -79,12 +75,7 @@ def pad_groups(features: Features, num_groups: int) -> tuple[list[Tokens], np.nd
 def split_by_length(
     lengths: Int64[np.ndarray, " n"], num_groups: int
 ) -> list[Int64[np.ndarray, " group"]]:
-    """Return the rows in groups of similar length; rows of equal length are one group, in order.
-
-    Args:
-        lengths: Number of tokens of each row.
-        num_groups: Largest number of groups.
-    """
+    """Return the rows in groups of similar length; rows of equal length are one group, in order."""
     order = np.argsort(lengths, kind="stable")
     if len(lengths) == 0 or lengths[order[0]] == lengths[order[-1]]:
         return [order]
@@ -99,6 +90,7 @@ def pad(features: Features) -> Tokens:
     lengths = features.lengths
     longest = int(lengths.max()) if len(lengths) else 0
     rows = len(features)
+    # rows of one length are a view, without a copy and without a mask to compute
     if rows and int(lengths.min()) == longest:
         values = features.values.reshape(rows, longest, features.width)
         mask = np.ones((rows, longest), dtype=bool)

@@ -16,19 +16,11 @@ from jaxtyping import Int64, Shaped
 
 from .errors import MissingFileError, SpecError, UnreadableItemError
 from .item_ids import storable_id
-from .regular_files import MAX_PICTURE_BYTES, read_regular, size_of
+from .regular_files import MAX_PICTURE_BYTES, NOT_THERE, read_regular, size_of
 
-_NO_FILE = (  # what opening says where a path leads to no file that we may read
-    errno.ENOENT,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.EINVAL,  # no regular file, or a name that no file can have
-)
-_NO_PICTURE = (errno.EFBIG, errno.EAGAIN)  # too large, or never at its end
+# what opening says where a path leads to no file that we may read
+_NO_FILE = {*NOT_THERE, errno.EISDIR, errno.EACCES, errno.EPERM}
+_NO_PICTURE = {errno.EFBIG, errno.EAGAIN}  # too large, or never at its end
 
 
 class Side(str, Enum):
@@ -115,7 +107,7 @@ class Item:
             return read_regular(self.path, limit=MAX_PICTURE_BYTES)
         except OSError as error:
             # other errors of the system, such as too many open files, say nothing of this item
-            if error.errno not in (*_NO_FILE, *_NO_PICTURE):
+            if error.errno not in _NO_FILE | _NO_PICTURE:
                 raise
             # no folder in the message: manifests are the same wherever the dataset stands
             name, reason = storable_id(self.path.name), error.strerror or type(error).__name__

@@ -46,21 +46,13 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_new(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write into, from its beginning on.
-
-    Raises:
-        OSError: It cannot be written; the error has its name.
-    """
+    """Open a file to write into, from its beginning on."""
     with naming(path), path.open("wb") as file:
         yield file
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file.
-
-    Raises:
-        OSError: It cannot be written; the error has its name.
-    """
+    """Write a file."""
     with open_new(path) as file:
         file.write(content)
 
@@ -97,11 +89,7 @@ def write_npy_header(file: BinaryIO, dtype: np.dtype[np.generic], shape: tuple[i
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write an array as `numpy.save` does.
-
-    Raises:
-        OSError: It cannot be written; the error has its name.
-    """
+    """Write an array as `numpy.save` does."""
     with open_new(path) as file:
         write_npy_header(file, array.dtype, array.shape)
         file.write(bytes_of(array))
@@ -117,12 +105,8 @@ def safetensors_header(
 ) -> bytes:
     """Return the head of a safetensors file: its length, then places and shapes as JSON.
 
-    Args:
-        arrays: Type, as NumPy or torch names it, shape and bytes of each array, in the order of the
-            file.
-        metadata: Texts by name, or nothing.
-
-    Source: the format's description in the README of huggingface/safetensors.
+    Of each array, in the order of the file, its type, as NumPy or torch names it, its shape and its
+    bytes are given. Source: the format's description in the README of huggingface/safetensors.
     """
     table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0

@@ -51,6 +51,7 @@ class LoadedRun(Embedder):
         """
         if self.home is None:
             raise SpecError("an evaluation reads stored features: open the run with home=FOLDER")
+        # a run opened on a device is measured there, unless the caller names another
         arguments = {"device": str(self.device), **options, "run": str(self.folder)}
         option_names = {field.name for field in fields(RetrieveSpec)} - {"home", "run"}
         unknown = sorted(set(options) - option_names)

@@ -55,32 +55,22 @@ def run(
     Raises:
         WeightsNotFoundError: The packages of the extra `demo` are not installed.
     """
-    options = source or {}
-    extracted = extract.run(
-        ExtractSpec(
-            encoders=(IMAGE_ENCODER, TEXT_ENCODER),
-            data=DATA,
-            home=home,
-            source=options,
-            device=device,
-        ),
-        progress,
+    shared: dict[str, Any] = {
+        "home": home,
+        "data": DATA,
+        "source": source or {},
+        "device": device,
+    }
+    encoders = (IMAGE_ENCODER, TEXT_ENCODER)
+    extracted = extract.run(ExtractSpec(encoders=encoders, **shared), progress)
+    spec = TrainSpec(
+        image_encoder=IMAGE_ENCODER,
+        text_encoder=TEXT_ENCODER,
+        seed=seed,
+        overrides=(f"train.epochs={EPOCHS}",),
+        **shared,
     )
-    trained = train.run(
-        TrainSpec(
-            home=home,
-            data=DATA,
-            source=options,
-            image_encoder=IMAGE_ENCODER,
-            text_encoder=TEXT_ENCODER,
-            seed=seed,
-            overrides=(f"train.epochs={EPOCHS}",),
-            device=device,
-        ),
-        progress,
-    )
-    retrieved = retrieve.run(
-        RetrieveSpec(home=home, run=str(trained.folder), data=DATA, source=options, device=device),
-        progress,
-    )
+    trained = train.run(spec, progress)
+    # by its folder: a training beside this one may have made a newer run
+    retrieved = retrieve.run(RetrieveSpec(run=str(trained.folder), **shared), progress)
     return QuickstartReport(extracted=extracted, trained=trained, retrieved=retrieved)

@@ -23,13 +23,17 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         num_bytes: Bytes that live now.
         peak_bytes: Most bytes that lived at once.
+        sizes: Bytes of each tensor that was made, in order.
+        ends: How many had been made when each of them was freed, or None while it lives.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.num_bytes = 0
         self.peak_bytes = 0
-        self._known: dict[int, int] = {}
+        self.sizes: list[int] = []
+        self.ends: list[int | None] = []
+        self._numbers: dict[int, int | None] = {}  # by storage; None where it was there before
 
     def __torch_dispatch__(
         self,
@@ -46,18 +50,28 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._meet(tensor, new=True)
         return result
 
+    def number_of(self, tensor: Tensor) -> int | None:
+        """Return which of those that were made a tensor is, or None of others."""
+        return self._numbers.get(tensor.untyped_storage()._cdata)
+
     def _meet(self, tensor: Tensor, *, new: bool) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        if key in self._numbers:
             return
-        self._known[key] = storage.nbytes() if new else 0
-        self.num_bytes += self._known[key]
-        self.peak_bytes = max(self.peak_bytes, self.num_bytes)
+        self._numbers[key] = len(self.sizes) if new else None
+        if new:
+            self.sizes.append(storage.nbytes())
+            self.ends.append(None)
+            self.num_bytes += self.sizes[-1]
+            self.peak_bytes = max(self.peak_bytes, self.num_bytes)
         weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
-        self.num_bytes -= self._known.pop(key)
+        number = self._numbers.pop(key)
+        if number is not None:
+            self.ends[number] = len(self.sizes)
+            self.num_bytes -= self.sizes[number]
 
 
 def _tensors(tree: object) -> list[Tensor]:

@@ -45,11 +45,7 @@ def copy_rows(
 ) -> None:
     """Fill `out` with the lines of each row, row after row, and cast where dtypes differ.
 
-    Args:
-        source: Returns the array of a shard.
-        spans: Which lines to copy.
-        out: Where to write, as long as all rows together.
-        one_by_one: Whether each shard is to be let go before the next is asked for.
+    The source gives the array of a shard; `one_by_one` lets each go before the next is asked for.
     """
     if not len(out):
         return
@@ -205,10 +201,10 @@ class RowLayout:
         Raises:
             IndexError: A row number is negative or not below the number of rows.
         """
-        wanted = np.asarray(rows, dtype=np.int64)
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < self.num_rows):
+        numbers = np.asarray(rows, dtype=np.int64)
+        if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.num_rows):
             raise IndexError(f"rows must be in [0, {self.num_rows})")
-        return wanted
+        return numbers
 
     def tokens_before(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the first token of each row, counted through the whole store."""

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int64, Shaped
 from ..errors import StoreCorruptError
 from ..hardware import free_memory
 from ..item_ids import decode_ids
-from ..store.checked_shards import first_not_finite, not_finite, open_shards
+from ..store.checked_shards import not_finite, open_shards
 from ..store.feature_store import FeatureStore
+from ..store.stored_types import first_not_finite
 from ..store.trust import is_trusting
 from ..tokens import Tokens, pad, pad_groups, split_by_length
 from ..types import Features
@@ -36,6 +37,8 @@ class FeatureReader:
                  One that needs neither stays a memory map that the system is asked to read ahead.
         device   All values lie on the device as floats, and `padded` gathers them there; `gather`
                  reads from disk.
+
+    A row number that is negative or not below the number of rows is an `IndexError` everywhere.
 
     Args:
         folder: Folder of a complete store.
@@ -66,7 +69,8 @@ class FeatureReader:
     ) -> None:
         self.store = FeatureStore.open(folder)
         self.description = self.store.description
-        self._unexamined = is_trusting()  # then rows are examined as they are read
+        # while trusting, rows are examined as they are read
+        self._unexamined = is_trusting()
         shards = open_shards(self.store)
         try:
             self._layout = RowLayout.read(
@@ -75,6 +79,7 @@ class FeatureReader:
         except StoreCorruptError as error:
             raise StoreCorruptError(f"{folder}: {error}") from error
         self._ids = [arrays["ids"] for arrays in shards]
+        # float16 stays at half the bytes; of every other type float32 holds what is stored
         self.dtype = np.dtype("float16" if self.description.dtype == "float16" else "float32")
         row_bytes = self.description.width * self.dtype.itemsize
         self.residency = choose_residency(
@@ -144,43 +149,28 @@ class FeatureReader:
 
         `float16` comes as it is stored, every other type as float32; the scales of `int8` are used
         up by that.
-
-        Args:
-            rows: Row numbers.
-            companions: Whether to read the arrays beside the values too.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
         """
-        wanted = self._layout.check(rows)
-        spans = self._layout.token_spans(wanted)
-        offsets = self._layout.offsets_of(wanted)
+        numbers = self._layout.check(rows)
+        spans = self._layout.token_spans(numbers)
+        offsets = self._layout.offsets_of(numbers)
         values = np.empty((int(offsets[-1]), self.description.width), self.dtype)
         self._arrays.copy_values(spans, values)
-        self._examine(values, wanted)
+        self._examine(values, numbers)
         names = self.description.companions if companions else ()
-        beside = {name: self.companion(name, wanted) for name in names}
-        ids = tuple(map(self.ids.__getitem__, wanted.tolist()))
+        beside = {name: self.companion(name, numbers) for name in names}
+        ids = tuple(map(self.ids.__getitem__, numbers.tolist()))
         return Features(values, offsets, ids, beside)
 
     def companion(
         self, name: str, rows: Sequence[int] | Int64[np.ndarray, " n"]
     ) -> Shaped[np.ndarray, "lines ..."]:
-        """Return an array that is stored beside the values, of the given rows.
-
-        Args:
-            name: One of `description.companions`.
-            rows: Row numbers.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
-        """
-        wanted = self._layout.check(rows)
+        """Return one of `description.companions`, stored beside the values, of the given rows."""
+        numbers = self._layout.check(rows)
         return self._arrays.companion(
             name,
-            num_tokens=int(self._layout.offsets_of(wanted)[-1]),
-            tokens=self._layout.token_spans(wanted),
-            rows=self._layout.row_spans(wanted),
+            num_tokens=int(self._layout.offsets_of(numbers)[-1]),
+            tokens=self._layout.token_spans(numbers),
+            rows=self._layout.row_spans(numbers),
         )
 
     def gather_into(
@@ -198,48 +188,39 @@ class FeatureReader:
                 or float32.
 
         Raises:
-            IndexError: A row number is negative or not below the number of rows.
             ValueError: The rows differ in length, or `out` has another shape than they.
         """
-        wanted = self._layout.check(rows)
+        numbers = self._layout.check(rows)
         tokens = self.description.tokens_per_item
         if tokens is None:
             raise ValueError("rows of this store differ in length: call gather")
         array = out.numpy() if isinstance(out, torch.Tensor) else out
-        expected = (len(wanted), tokens, self.description.width)
+        expected = (len(numbers), tokens, self.description.width)
         if array.shape != expected or not array.flags.c_contiguous:
             raise ValueError(f"out must be C-ordered of shape {expected}, not {array.shape}")
-        spans = self._layout.token_spans(wanted)
+        spans = self._layout.token_spans(numbers)
         lines = array.reshape(-1, self.description.width)
         self._arrays.copy_values(spans, lines)
-        self._examine(lines, wanted)
+        self._examine(lines, numbers)
 
     def padded(self, rows: Int64[np.ndarray, " n"]) -> Tokens:
-        """Return the given rows as one padded batch, on the device if they are there, else the CPU.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
-        """
-        wanted = self._layout.check(rows)
+        """Return the given rows as a padded batch, on the device if they are there."""
+        numbers = self._layout.check(rows)
         tokens = self.description.tokens_per_item
-        if self._on_device is None and tokens is not None and len(wanted):
+        if self._on_device is None and tokens is not None and len(numbers):
             # without looking up ids, which takes longer than copying pooled vectors
-            values = np.empty((len(wanted), tokens, self.description.width), self.dtype)
-            self.gather_into(wanted, values)
-            mask = torch.ones(len(wanted), tokens, dtype=torch.bool)
+            values = np.empty((len(numbers), tokens, self.description.width), self.dtype)
+            self.gather_into(numbers, values)
+            mask = torch.ones(len(numbers), tokens, dtype=torch.bool)
             return Tokens(torch.from_numpy(values), mask)
         if self._on_device is None:
-            return pad(self.gather(wanted, companions=False))
-        return self._on_device.pad(self._layout.tokens_before(wanted), self.lengths[wanted])
+            return pad(self.gather(numbers, companions=False))
+        return self._on_device.pad(self._layout.tokens_before(numbers), self.lengths[numbers])
 
     def padded_groups(
         self, rows: Int64[np.ndarray, " n"], num_groups: int
     ) -> tuple[list[Tokens], Int64[np.ndarray, " n"]]:
-        """Return `tokens.pad_groups` of the given rows, on the device if they are there.
-
-        Raises:
-            IndexError: A row number is negative or not below the number of rows.
-        """
+        """Return `tokens.pad_groups` of the given rows, on the device if they are there."""
         if self.description.tokens_per_item is not None:
             return [self.padded(rows)], np.arange(len(rows))
         if self._on_device is None:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
 
 from ..errors import DeviceError
 from ..hardware import free_memory
@@ -36,7 +35,7 @@ class Residency:
         name: `device`, `host` or `disk`.
         num_bytes: Bytes of all values as they are read.
         free_bytes: Bytes that were free where they would have gone, on the device if one is given.
-        asked: What was asked for, `auto` or one of the names.
+        asked: `auto` or one of the names.
     """
 
     name: str
@@ -52,12 +51,9 @@ class Residency:
 def choose_residency(
     asked: str, *, num_bytes: int, device: torch.device | None = None
 ) -> Residency:
-    """Return where `num_bytes` of features shall be.
+    """Return where `num_bytes` of features, to be used on `device`, shall be.
 
-    Args:
-        asked: One of `RESIDENCIES`; all but `auto` are taken as they are.
-        num_bytes: Bytes of all values as they are read.
-        device: Where they will be used, or None.
+    Of `RESIDENCIES` all but `auto` are taken as they are.
 
     Raises:
         UnknownNameError: No residency is called `asked`.
@@ -67,26 +63,19 @@ def choose_residency(
         raise unknown_name("residency", asked, RESIDENCIES)
     if asked == "device" and device is None:
         raise DeviceError("residency 'device' was asked for and no device was given: name one")
-    free = free_memory()
+    # `auto` takes a CPU for the host
     if device is not None and device.type == "cuda":
         free_there, _ = torch.cuda.mem_get_info(device)
         if asked == "device" or (asked == "auto" and num_bytes <= SHARE * free_there):
             return Residency(name="device", num_bytes=num_bytes, free_bytes=free_there, asked=asked)
-    name = asked
+    free, name = free_memory(), asked
     if asked == "auto":
         name = "host" if num_bytes <= SHARE * free else "disk"
     return Residency(name=name, num_bytes=num_bytes, free_bytes=free, asked=asked)
 
 
 class DeviceFeatures:
-    """Values of all rows of a store on a device.
-
-    Args:
-        parts: The values, shard after shard.
-        shape: Tokens of all parts together, and features of one token.
-        dtype: Type of the values.
-        device: Where to put them.
-    """
+    """Values of all rows of a store on a device; the parts are those of its shards, in order."""
 
     def __init__(
         self,
@@ -106,19 +95,13 @@ class DeviceFeatures:
     def pad(self, starts: Int64[np.ndarray, " n"], lengths: Int64[np.ndarray, " n"]) -> Tokens:
         """Return the same as `tokens.pad` of these rows, on the device.
 
-        Args:
-            starts: First token of each row, counted through the whole store.
-            lengths: Number of tokens of each row.
+        The first token of each row is counted through the whole store.
         """
         device = self.values.device
         longest = int(lengths.max()) if len(lengths) else 0
         within = torch.arange(longest, device=device)
         first = torch.from_numpy(starts).to(device, non_blocking=True)
         mask = within < torch.from_numpy(lengths).to(device, non_blocking=True)[:, None]
-        values = self._values_at(first[:, None] + within, mask)
-        return Tokens(values, mask)
-
-    def _values_at(self, places: Tensor, mask: Tensor) -> Float[Tensor, "n tokens width"]:
-        last = max(0, len(self.values) - 1)
-        values = self.values[places.clamp(max=last)]
-        return values.masked_fill(~mask[..., None], 0)
+        # padding of the last rows reaches beyond the values
+        places = (first[:, None] + within).clamp(max=max(0, len(self.values) - 1))
+        return Tokens(self.values[places].masked_fill(~mask[..., None], 0), mask)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,24 +19,21 @@ from ..store.stored_types import SCALES, dequantise, storage
 from ..types import PER_TOKEN
 from .gather import Spans, copy_rows
 
+_NO_LIMIT = sys.maxsize  # of bytes and of shards
+
 
 class ShardCache:
-    """Keep one array of each of the shards that were used last.
+    """Keep one array of each of the shards that were used last, within limits if there are any.
 
     The array that was asked for last is kept whatever its size. Threads may share a cache.
-
-    Args:
-        load: Returns the array of a shard.
-        limit_bytes: Most bytes to keep, or None for no limit.
-        limit_shards: Most arrays to keep, or None for no limit.
     """
 
     def __init__(
         self,
         load: Callable[[int], np.ndarray],
         *,
-        limit_bytes: int | None = None,
-        limit_shards: int | None = None,
+        limit_bytes: int = _NO_LIMIT,
+        limit_shards: int = _NO_LIMIT,
     ) -> None:
         self._load = load
         self._limit_bytes = limit_bytes
@@ -51,10 +49,11 @@ class ShardCache:
     @property
     def bounded(self) -> bool:
         """Return whether the cache has a limit, so that arrays may be dropped from it."""
-        return self._limit_bytes is not None or self._limit_shards is not None
+        return min(self._limit_bytes, self._limit_shards) < _NO_LIMIT
 
     def get(self, index: int) -> np.ndarray:
         """Return the array of shard `index`, loading it if it is not here."""
+        # loading is within the lock: two threads that ask for one shard decompress it once
         with self._lock:
             array = self._arrays.get(index)
             if array is None:
@@ -62,26 +61,20 @@ class ShardCache:
                 self.num_loads += 1
                 self.num_bytes += array.nbytes
                 self._arrays[index] = array
-                while len(self._arrays) > 1 and self._over():
+                while len(self) > 1 and (
+                    self.num_bytes > self._limit_bytes or len(self) > self._limit_shards
+                ):
                     _, oldest = self._arrays.popitem(last=False)
                     self.num_bytes -= oldest.nbytes
             self._arrays.move_to_end(index)
             return array
 
-    def _over(self) -> bool:
-        return (self._limit_bytes is not None and self.num_bytes > self._limit_bytes) or (
-            self._limit_shards is not None and len(self) > self._limit_shards
-        )
-
 
 class StoredArrays:
     """Copy lines of the arrays of a store, widening the values.
 
-    Args:
-        shards: Where the arrays of each shard lie.
-        description: What the store holds.
-        in_memory: Whether to keep each shard whole, decompressed and widened.
-        buffer_bytes: Bytes of decompressed shards kept at once otherwise.
+    Shards are kept whole, decompressed and widened, if `in_memory`; else `buffer_bytes` of those
+    decompressed.
     """
 
     def __init__(
@@ -100,7 +93,7 @@ class StoredArrays:
         names = [*description.companions, *([SCALES] if description.dtype == "int8" else [])]
         num_arrays = 1 + len(names)
         files = max(1, reserve_files(len(shards) * num_arrays) // num_arrays)
-        limit_shards = files if files < len(shards) else None
+        limit_shards = files if files < len(shards) else _NO_LIMIT
         self._beside = {
             name: ShardCache(partial(self._read, name), limit_shards=limit_shards) for name in names
         }
@@ -118,21 +111,15 @@ class StoredArrays:
         return max(1, self._buffer_bytes // max(1, largest))
 
     def copy_values(self, tokens: Spans, out: Shaped[np.ndarray, "total width"]) -> None:
-        """Write the values as floats into `out`.
-
-        Args:
-            tokens: Where they lie, from `Layout.token_spans`.
-            out: Where to write.
-        """
+        """Write the values as floats into `out`; `RowLayout.token_spans` says where they lie."""
         dtype = self._description.dtype
         if self._in_memory or storage(dtype).kind == "f":
             self._copy(self._values, tokens, out)
             return
         stored = np.empty(out.shape, storage(dtype))
         self._copy(self._values, tokens, stored)
-        scales = None
-        if SCALES in self._beside:
-            scales = np.empty(len(out), np.float32)
+        scales = np.empty(len(out), np.float32) if SCALES in self._beside else None
+        if scales is not None:
             self._copy(self._beside[SCALES], tokens, scales)
         out[...] = dequantise(stored, scales, dtype)
 
@@ -141,28 +128,21 @@ class StoredArrays:
     ) -> Shaped[np.ndarray, "lines ..."]:
         """Return the lines of an array beside the values.
 
-        Args:
-            name: Name of the array.
-            num_tokens: Tokens of all rows together.
-            tokens: Where its lines are if it has one a token, from `Layout.token_spans`.
-            rows: Where they are if it has one a row.
+        Those of an array of one line a token lie in the spans `tokens`, others in `rows`.
         """
-        like = self._shards[0][name]
+        like, cache = self._shards[0][name], self._beside[name]
         per_token = name in PER_TOKEN
-        num_lines = num_tokens if per_token else len(rows.shard)
-        out = np.empty((num_lines, *like.shape[1:]), like.dtype)
+        out = np.empty((num_tokens if per_token else len(rows.shard), *like.shape[1:]), like.dtype)
         if per_token:
-            self._copy(self._beside[name], tokens, out)
+            self._copy(cache, tokens, out)
         else:
-            cache = self._beside[name]
             copy_rows(cache.get, rows, out, one_by_one=cache.bounded)
         return out
 
     def widened_shard(self, index: int) -> Float[np.ndarray, "tokens width"]:
         """Return all values of one shard as floats."""
-        width = self._description.width
         scales = self._read(SCALES, index).reshape(-1) if SCALES in self._beside else None
-        stored = self._read("values", index).reshape(-1, width)
+        stored = self._read("values", index).reshape(-1, self._description.width)
         return dequantise(stored, scales, self._description.dtype)
 
     def _copy(self, cache: ShardCache, spans: Spans, out: Shaped[np.ndarray, "total ..."]) -> None:
@@ -185,14 +165,12 @@ class StoredArrays:
             return self._by_row(self.widened_shard(index))
         return self._read("values", index)
 
-    def _limit_bytes(self) -> int | None:
-        if self._in_memory:
-            return None
-        if self._compressed:
+    def _limit_bytes(self) -> int:
+        if self._compressed and not self._in_memory:
             return self._buffer_bytes
         # maps take no memory of the process, but under a limit of its address space they count
-        space = free_address_space()
-        return None if space is None else space // 4
+        space = None if self._in_memory else free_address_space()
+        return _NO_LIMIT if space is None else space // 4
 
 
 def _read_ahead(location: ArrayLocation) -> None:

@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 from .. import atomic_files, notes
 from ..documents import check
 from ..errors import LightalignError, StoreCorruptError, StoreNotFoundError
-from ..home import command_line
+from ..home import command_line, home_of_features
 from ..types import Classes, Grades, Pairs
 from .key import StoreDescription
 from .manifest import COPY, MANIFEST, has_manifest, named_key, read_manifest, read_whole_manifest
@@ -47,14 +47,9 @@ class _PairsFile(TypedDict):
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """Describe one store on disk, as its manifest does.
+    """Store on disk, complete or not, as its manifest says.
 
-    Attributes:
-        folder: The store's folder.
-        description: What it holds.
-        key: Its full key.
-        complete: Whether its extraction has finished.
-        changed: When its manifest was written, in seconds since the epoch.
+    When that was written, `changed`, is in seconds since the epoch.
     """
 
     folder: Path
@@ -65,21 +60,13 @@ class StoreEntry:
 
     @property
     def encoder_key(self) -> str:
-        """Return the hash of what decides a feature but for the item: equal keys, equal features.
-
-        The encoder's identity, the layer, the kind and the stored type.
-        """
+        """Return the hash of what decides a feature but for the item; see `key.encoder_key`."""
         return self.description.encoder_key
 
 
 @dataclass(frozen=True)
 class Unread:
-    """A store, or a folder of stores, that cannot be read.
-
-    Attributes:
-        folder: The folder.
-        reason: What is wrong, in one line that names the file.
-    """
+    """Store, or folder of stores, that cannot be read; the reason, a line, names the file."""
 
     folder: Path
     reason: str
@@ -93,13 +80,32 @@ class Catalog:
     """Stores below a home folder, and the stores and folders there that cannot be read.
 
     Attributes:
+        home: Folder of everything lightalign keeps.
         entries: All stores whose manifest can be read, or else the copy of it, newest first: one
             with a damaged manifest is refused when it is opened, and no other takes its place.
         unread: Each other store, and each folder that may not be read.
     """
 
+    home: Path
     entries: Sequence[StoreEntry]
     unread: Sequence[Unread]
+
+    @cached_property
+    def _complete(self) -> dict[str, StoreEntry]:
+        return {entry.key: entry for entry in self.entries if entry.complete}
+
+    def get(self, key: str) -> StoreEntry | None:
+        """Return the complete store of a key, or None."""
+        return self._complete.get(key)
+
+    def why_missing(self, key: str) -> str:
+        """Return why `get` finds none, as the end of a sentence on it."""
+        if any(entry.key == key for entry in self.entries):
+            return f"is not complete in {self.home}"
+        for unread in self.unread:
+            if unread.folder.name.endswith(f"--{key[:_NAME_DIGITS]}"):
+                return f"cannot be read: {unread}"
+        return f"is not in {self.home}{self.unread_line()}"
 
     def unread_line(self) -> str:
         """Return what a message that a store was not found ends with; nothing if all is read."""
@@ -108,40 +114,21 @@ class Catalog:
         more = f", and {len(self.unread) - 1} more" if len(self.unread) > 1 else ""
         return f"; not readable: {self.unread[0]}{more}"
 
-    def why_missing(self, key: str, home: Path) -> str:
-        """Return why there is no complete store of a key, as the end of a sentence on it."""
-        if any(entry.key == key for entry in self.entries):
-            return f"is not complete in {home}"
-        for unread in self.unread:
-            if unread.folder.name.endswith(f"--{key[:_NAME_DIGITS]}"):
-                return f"cannot be read: {unread}"
-        return f"is not in {home}{self.unread_line()}"
-
 
 def read_catalog(home: Path, place: str = "*/*") -> Catalog:
     """Read all stores below `home`, or those of one `DATASET/SPLIT`."""
     folders, unread = _look_for_stores(home, place)
-    entries = []
-    for folder in folders:
-        outcome = _read_entry(folder)
-        if isinstance(outcome, StoreEntry):
-            entries.append(outcome)
-        else:
-            unread.append(outcome)
+    outcomes = [_read_entry(folder) for folder in folders]
+    entries = [outcome for outcome in outcomes if isinstance(outcome, StoreEntry)]
+    unread += [outcome for outcome in outcomes if isinstance(outcome, Unread)]
+    # by folder among those of one age, so that each command takes the same store
     entries.sort(key=lambda entry: (-entry.changed, str(entry.folder)))
-    return Catalog(entries=entries, unread=unread)
+    return Catalog(home, entries, unread)
 
 
 def list_stores(home: Path, place: str = "*/*") -> list[StoreEntry]:
-    """List all stores below `home`, or those of one `DATASET/SPLIT`, newest first.
-
-    What cannot be read, such as a store of another format version, is passed over, and a note
-    names it: it answers no request.
-    """
-    catalog = read_catalog(home, place)
-    for unread in catalog.unread:
-        note_unread(unread)
-    return list(catalog.entries)
+    """List the stores of `read_catalog`; what cannot be read answers no request."""
+    return list(read_catalog(home, place).entries)
 
 
 def note_unread(unread: Unread) -> None:
@@ -149,42 +136,10 @@ def note_unread(unread: Unread) -> None:
     notes.note(f"a store is passed over: {unread}")
 
 
-@dataclass(frozen=True)
-class StoresByKey:
-    """All complete stores below a home by their keys, and why others are not among them.
-
-    Attributes:
-        home: Folder of everything lightalign keeps.
-        catalog: All stores that are there.
-    """
-
-    home: Path
-    catalog: Catalog
-
-    @classmethod
-    def of(cls, home: Path) -> "StoresByKey":
-        """Return those of a home as they are now."""
-        return cls(home, read_catalog(home))
-
-    @cached_property
-    def _complete(self) -> dict[str, StoreEntry]:
-        return {entry.key: entry for entry in self.catalog.entries if entry.complete}
-
-    def get(self, key: str) -> StoreEntry | None:
-        """Return the complete store of a key, or None."""
-        return self._complete.get(key)
-
-    def why_missing(self, key: str) -> str:
-        """Return why `get` finds none, as the end of a sentence on it."""
-        return self.catalog.why_missing(key, self.home)
-
-
 def manifest_folders(home: Path, place: str = "*/*") -> list[Path]:
-    """List all folders below `home` with a manifest or its copy, readable or not, by name.
+    """List all folders below `home`, or of one `DATASET/SPLIT`, with a manifest or its copy.
 
-    Args:
-        home: Folder of everything lightalign keeps.
-        place: `DATASET/SPLIT` for those of one split alone.
+    They are in the order of their names, readable or not.
     """
     return _look_for_stores(home, place)[0]
 
@@ -196,6 +151,7 @@ def unreadable_folders(home: Path) -> list[Unread]:
 
 def _look_for_stores(home: Path, place: str) -> tuple[list[Path], list[Unread]]:
     """Return the folders with a manifest, and those that may not be read."""
+    # level by level, as a glob passes in silence over folders that may not be read
     unread: list[Unread] = []
     folders = [home / "features"]
     for name in (*place.split("/"), "*"):
@@ -252,8 +208,12 @@ def find_store(home: Path, name: str) -> Path:
     is_key = len(name) >= _KEY_DIGITS  # fewer may be a slip, and `cache rm` removes what is found
     matches = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
     if is_key and not matches:  # one that cannot be read goes by what its folder says
-        marks = {unread.folder: named_key(unread.folder) for unread in catalog.unread}
-        matches = [folder for folder, mark in marks.items() if mark and _begins(mark, name)]
+        starts = {unread.folder: named_key(unread.folder) for unread in catalog.unread}
+        matches = [
+            folder
+            for folder, start in starts.items()
+            if start and (start.startswith(name) or name.startswith(start))
+        ]
     if len(matches) != 1:
         names = [str(entry.folder.relative_to(home / "features")) for entry in entries]
         what = f"{len(matches)} stores have the key" if matches else "no store is called"
@@ -261,11 +221,6 @@ def find_store(home: Path, name: str) -> Path:
             f"{what} {name!r} in {home}; known: {names or 'none'}{catalog.unread_line()}"
         )
     return matches[0]
-
-
-def _begins(mark: str, name: str) -> bool:
-    """Return whether two starts of a key, of whatever lengths, are of one key."""
-    return mark.startswith(name) or name.startswith(mark)
 
 
 def _read_entry(folder: Path) -> StoreEntry | Unread:
@@ -312,19 +267,12 @@ def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
 def write_pairs(path: Path, pairs: Pairs) -> None:
     """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table: dict[str, Any] = {
-        "file": path.name,  # so that those of another source are not taken for these
-        "image_ids": pairs.image_ids,
-        "text_ids": pairs.text_ids,
-        "links": pairs.links,
+    parts = {name: part for name, part in vars(pairs).items() if part is not None}
+    labels: dict[str, Any] = {
+        name: vars(parts[name]) for name in ("classes", "grades") if name in parts
     }
-    for name in ("classes", "grades"):
-        labels = getattr(pairs, name)
-        if labels is not None:
-            table[name] = vars(labels)
-    if pairs.text_marks is not None:
-        table["text_marks"] = pairs.text_marks
-    atomic_files.write_sealed(path, table)
+    # its own name, so that those of another source are not taken for these
+    atomic_files.write_sealed(path, {**parts, **labels, "file": path.name})
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -336,16 +284,15 @@ def read_pairs(path: Path) -> Pairs:
     """
     try:
         table = check(atomic_files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
-        classes, grades = table.get("classes"), table.get("grades")
-        _check_name(table, path.name)
-        _check_links(table)
+        _check_pairs(table, path.name)
+        classes, grades, marks = (table.get(name) for name in ("classes", "grades", "text_marks"))
         return Pairs(
             tuple(table["image_ids"]),
             tuple(table["text_ids"]),
             tuple((image, text) for image, text in table["links"]),
             classes=_classes(classes, table["image_ids"]) if classes else None,
             grades=_grades(grades) if grades else None,
-            text_marks=_marks(table),
+            text_marks=None if marks is None else tuple(marks),
         )
     except PermissionError:
         raise  # they may be whole
@@ -357,22 +304,20 @@ def read_pairs(path: Path) -> Pairs:
 
 def _remedy(path: Path) -> str:
     """Return what to do with pairs that cannot be read: any store of their split mends them."""
-    absolute = path.absolute()
-    if len(absolute.parts) < 5 or absolute.parents[2].name != "features":
+    home = home_of_features(path)
+    if home is None:
         return "replace it by a whole copy"
-    home = absolute.parents[3]
     return f"`{command_line('cache', 'repair', home=home)}` restores it"
 
 
-def _check_name(table: _PairsFile, name: str) -> None:
-    """Refuse the whole pairs of another source; earlier versions wrote no name."""
+def _check_pairs(table: _PairsFile, name: str) -> None:
+    """Refuse the pairs of another source, ids that are there twice, and pairs of absent ids."""
+    # earlier versions wrote no name
     if table.get("file", name) != name:
         raise ValueError(f"they are those of {table['file']!r:.80}")
-
-
-def _check_links(table: _PairsFile) -> None:
-    """Refuse ids that are there twice, and pairs and grades of ids that are not there."""
-    images, texts = (_once(table["image_ids"], "image"), _once(table["text_ids"], "text"))
+    if len(table.get("text_marks", table["text_ids"])) != len(table["text_ids"]):
+        raise ValueError("there are not as many marks as texts")
+    images, texts = _once(table["image_ids"], "image"), _once(table["text_ids"], "text")
     pairs = ((image in images and text in texts, (image, text)) for image, text in table["links"])
     grades = table["grades"]["links"] if "grades" in table else []
     graded = ((first in texts and other in texts, (first, other)) for first, other, _ in grades)
@@ -396,14 +341,6 @@ def _classes(table: _ClassesTable, image_ids: Sequence[str]) -> Classes:
     if outside:
         raise ValueError(f"image {outside[0]!r} is of a class that has no name")
     return Classes(tuple(table["names"]), table["of_image"])
-
-
-def _marks(table: _PairsFile) -> tuple[str, ...] | None:
-    if "text_marks" not in table:
-        return None
-    if len(table["text_marks"]) != len(table["text_ids"]):
-        raise ValueError("there are not as many marks as texts")
-    return tuple(table["text_marks"])
 
 
 def _grades(table: _GradesTable) -> Grades:

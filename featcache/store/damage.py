@@ -9,13 +9,8 @@ from ..errors import StoreCorruptError, StoreInUseError, StoreNotFoundError, Unk
 from .catalog import pairs_path, read_pairs
 from .feature_store import FeatureStore
 from .locks import MANIFEST_LOCK, ShardLocks, holders, is_abandoned, lock_files, remove_unheld
-from .manifest import (
-    COPY,
-    MANIFEST,
-    read_manifest,
-    read_whole_manifest,
-    restore_manifest,
-)
+from .manifest import COPY, MANIFEST, read_manifest, read_whole_manifest, restore_manifest
+from .verified_files import home_of
 from .verify import IntegrityEntry, shard_flaws
 
 _NAMED = 8  # missing shards that are listed by their numbers
@@ -23,7 +18,7 @@ _NAMED = 8  # missing shards that are listed by their numbers
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrityReport:
-    """Name everything in a store that is not as its manifest says.
+    """Everything in a store that is not as its manifest says, by name.
 
     Attributes:
         shards: Numbers of the shards that must be computed, again or for the first time.
@@ -78,9 +73,12 @@ def find_damage(folder: Path) -> IntegrityReport:
     flaws = list(store.flaws(content=True))
     pairs = _pairs_flaw(store)
     sorted_flaws: dict[str, list[str]] = {}
-    shards = {_shard_of(store, flaw) for flaw in flaws} - {None}
+    shards = set()
     for flaw in flaws:
-        if _shard_of(store, flaw) is None:
+        shard = _shard_of(store, flaw)
+        if shard is not None:
+            shards.add(shard)
+        else:
             kind, name = _kind_of(store, flaw)
             sorted_flaws.setdefault(kind, []).append(name)
     # a living process that writes into the store is about to write what is missing
@@ -92,7 +90,7 @@ def find_damage(folder: Path) -> IntegrityReport:
     if pairs is not None:
         lines.append(str(pairs))
     return IntegrityReport(
-        shards=tuple(sorted({index for index in shards if index is not None} | set(missing))),
+        shards=tuple(sorted(shards | set(missing))),
         is_unfinished=is_unfinished,
         pairs=() if pairs is None else (pairs.path.name,),
         lines=tuple(lines),
@@ -115,24 +113,21 @@ def clear_damage(folder: Path, damage: IntegrityReport) -> None:
             claimed.wait_for(MANIFEST_LOCK)  # nobody else begins, mends or completes it now
         except FileNotFoundError as error:
             raise StoreNotFoundError(f"{folder} was removed meanwhile") from error
-        _clear(folder, damage, claimed)
-
-
-def _clear(folder: Path, damage: IntegrityReport, claimed: ShardLocks) -> None:
-    if damage.manifests:
-        restore_manifest(folder)
-    store = FeatureStore(folder, read_manifest(folder))
-    for name in damage.store_files:
-        atomic_files.write_bytes(folder / name, store.format.store_files[name])
-    if damage.locks:
-        remove_unheld(folder)
-    for name in damage.temporaries:
-        atomic_files.clear(folder / name)
-    if store.complete:
-        store.finish()
-    _drop_damaged(store, damage, claimed)
-    if not store.complete and not store.missing_shards():
-        store.finish()
+        # the manifest first, as it says what all else must be
+        if damage.manifests:
+            restore_manifest(folder)
+        store = FeatureStore(folder, read_manifest(folder))
+        for name in damage.store_files:
+            atomic_files.write_bytes(folder / name, store.format.store_files[name])
+        if damage.locks:
+            remove_unheld(folder)
+        for name in damage.temporaries:
+            atomic_files.clear(folder / name)
+        if store.complete:
+            store.finish()
+        _drop_damaged(store, damage, claimed)
+        if not store.complete and not store.missing_shards():
+            store.finish()
 
 
 def _drop_damaged(store: FeatureStore, damage: IntegrityReport, claimed: ShardLocks) -> None:
@@ -158,21 +153,21 @@ def _drop_damaged(store: FeatureStore, damage: IntegrityReport, claimed: ShardLo
 def _unfinished_line(store: FeatureStore, missing: Sequence[int]) -> str:
     if not missing:
         return f"{store.folder}: incomplete, though all of its {store.num_shards} shards are there"
-    named = ", ".join(str(index) for index in missing[:_NAMED])
-    more = ", ..." if len(missing) > _NAMED else ""
+    named = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
     return (
         f"{store.folder}: incomplete, {len(missing)} of {store.num_shards} shards are missing: "
-        f"{named}{more}"
+        f"{named}"
     )
 
 
 def _pairs_flaw(store: FeatureStore) -> IntegrityEntry | None:
     """Return what is wrong with the pairs of the store's source; None for a store in no home."""
     described = store.description
-    home = store.folder.resolve().parents[3:4]
-    if not home or described.folder(home[0]) != store.folder.resolve():
+    # through links, as the pairs lie beside the store itself
+    home = home_of(store.folder.resolve(), described)
+    if home is None:
         return None
-    path = pairs_path(home[0], described.dataset, described.split, described.source)
+    path = pairs_path(home, described.dataset, described.split, described.source)
     try:
         read_pairs(path)
     except StoreCorruptError:

@@ -14,7 +14,6 @@ the same bytes. Values may differ in their last bit with the batch size, the num
 the versions of the libraries, which all choose how a matrix product is rounded.
 """
 
-import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -46,7 +45,8 @@ from .manifest import (
     write_manifest,
 )
 from .remedies import extraction_into, repair
-from .stored_types import SCALES, companion_type, finite_tokens, storage
+from .stored_types import SCALES, companion_type, first_not_finite, storage
+from .verified_files import promise_of
 from .verify import IntegrityEntry, other_flaws, shard_flaws
 
 FORMATS = Registry(
@@ -55,10 +55,7 @@ FORMATS = Registry(
 
 
 class FeatureStore:
-    """Read and write one store folder.
-
-    Open one with `FeatureStore.create` to write and `FeatureStore.open` to read.
-    """
+    """Folder of a store: opened by `create` to be written, by `open` to be read."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -78,12 +75,8 @@ class FeatureStore:
     ) -> "FeatureStore":
         """Open `folder` for writing, making it if it is not there, and clear what a crash left.
 
-        Args:
-            folder: The store's folder.
-            description: What the store shall hold.
-            versions: Library versions, recorded when the store is made.
-            settings: What else of that moment is worth knowing, such as the batch size.
-            tell: Receives for whom this waits, if it does; see `FileLock.wait`.
+        The versions of libraries, and settings such as the batch size, are recorded when the store
+        is made. Where this waits for another process, `tell` is told; see `FileLock.wait`.
 
         Raises:
             SpecError: The folder was begun with another number of rows per shard.
@@ -95,39 +88,29 @@ class FeatureStore:
         with ShardLocks(folder) as locks:
             # meanwhile no other process begins, mends or completes the store
             locks.wait_for(MANIFEST_LOCK, tell)
-            return cls._create(folder, description, versions, settings or {}, locks)
-
-    @classmethod
-    def _create(
-        cls,
-        folder: Path,
-        description: StoreDescription,
-        versions: Mapping[str, str],
-        settings: Mapping[str, Any],
-        locks: ShardLocks,
-    ) -> "FeatureStore":
-        FORMATS.load(description.container)  # before anything of it is on disk
-        if not has_manifest(folder):
-            manifest = {
-                "format_version": FORMAT_VERSION,
-                "key": description.key,
-                "keyed": description.keyed(),
-                "description": asdict(description),
-                "versions": dict(versions),
-                "settings": dict(settings),
-                "complete": False,
-            }
-            write_manifest(folder, manifest)
-        restore_manifest(folder)
-        store = cls(folder, read_manifest(folder))
-        if store.manifest["key"] != description.key:
-            raise StoreCorruptError(f"{folder} holds the key {store.manifest['key']}")
-        if not store.complete and store.description.rows_per_shard != description.rows_per_shard:
-            raise SpecError(
-                f"{folder} was begun with rows_per_shard={store.description.rows_per_shard}, "
-                f"not {description.rows_per_shard}: repeat that number or delete the folder"
-            )
-        store._clear_leftovers(locks)
+            FORMATS.load(description.container)  # before anything of it is on disk
+            if not has_manifest(folder):
+                manifest = {
+                    "format_version": FORMAT_VERSION,
+                    "key": description.key,
+                    "keyed": description.keyed(),
+                    "description": asdict(description),
+                    "versions": dict(versions),
+                    "settings": dict(settings or {}),
+                    "complete": False,
+                }
+                write_manifest(folder, manifest)
+            restore_manifest(folder)
+            store = cls(folder, read_manifest(folder))
+            if store.manifest["key"] != description.key:
+                raise StoreCorruptError(f"{folder} holds the key {store.manifest['key']}")
+            begun = store.description.rows_per_shard
+            if not store.complete and begun != description.rows_per_shard:
+                raise SpecError(
+                    f"{folder} was begun with rows_per_shard={begun}, "
+                    f"not {description.rows_per_shard}: repeat that number or delete the folder"
+                )
+            store._clear_leftovers(locks)
         return store
 
     @classmethod
@@ -144,18 +127,15 @@ class FeatureStore:
         store = cls(folder, read_manifest(folder))
         if store.manifest["key"] != description.key or not store.complete:
             return None
+        # by sizes alone: bytes are compared with their checksums when the store is read
         if any(True for _ in store.flaws(content=False)):
             return None
-        return None if os.access(folder, os.W_OK) and store._leftovers() else store
-
-    def _leftovers(self) -> list[Path]:
-        """List what lies beside the shards of a complete store and is of an unfinished one."""
-        receipts = set(self.needless_receipts())
-        return [
-            path
-            for path in self.folder.iterdir()
-            if path.name in receipts or path.suffix == ".lock" or atomic_files.is_temporary(path)
-        ]
+        receipts = set(store.needless_receipts())
+        is_clean = not os.access(folder, os.W_OK) or not any(
+            path.name in receipts or path.suffix == ".lock" or atomic_files.is_temporary(path)
+            for path in folder.iterdir()
+        )
+        return store if is_clean else None
 
     @classmethod
     def open(cls, folder: Path) -> "FeatureStore":
@@ -200,8 +180,6 @@ class FeatureStore:
 
     def missing_shards(self) -> list[int]:
         """List the shards that are not finished, in order."""
-        if self.complete:
-            return []
         finished = self.receipt_of_each_shard()
         return [index for index in range(self.num_shards) if index not in finished]
 
@@ -219,6 +197,7 @@ class FeatureStore:
         """Return whether shard `index` is finished."""
         if self.complete:
             return True
+        # its receipt alone is read: there may be a million others
         with suppress(FileNotFoundError, StoreCorruptError):
             read_receipt(self._receipt(index), self.shard_items(index))
             return True
@@ -229,11 +208,8 @@ class FeatureStore:
     ) -> None:
         """Write one shard: temporary, durable, renamed, receipt.
 
-        Args:
-            index: Number of the shard.
-            features: Rows of the items it covers, in item order, in the stored dtype.
-            skipped: Items it covers that have no row.
-            derived: Whether the rows were made of another store's; recorded if so.
+        The features are the rows of the items it covers, in item order, in the stored dtype; of the
+        skipped there is none. It is recorded if they were derived from another store.
 
         Raises:
             FeatureRangeError: A value is not finite.
@@ -249,16 +225,14 @@ class FeatureStore:
             "rows": len(features),
             "tokens": len(features.values),
             "files": {
-                str(file.relative_to(self.folder)): {
-                    "bytes": file.stat().st_size,
-                    "sha256": atomic_files.sha256_file(file),
-                }
+                str(file.relative_to(self.folder)): promise_of(file)
                 for file in atomic_files.files_below(path)
             },
             "skipped": [asdict(item) for item in skipped],
         }
         if derived:
             receipt["derived"] = True
+        # last of all: a shard without a receipt counts as not written, whatever lies there
         atomic_files.write_sealed(self._receipt(index), receipt)
 
     def finish(self) -> None:
@@ -268,9 +242,10 @@ class FeatureStore:
         if not self.complete:
             self.manifest = {**self.manifest, "complete": True, "shards": list(self.receipts())}
             write_manifest(self.folder, self.manifest)
+        # after the manifest has taken them over: a kill in between leaves both, never none
         for index in range(self.num_shards):
             self._receipt(index).unlink(missing_ok=True)
-        atomic_files.sync_folder(self.folder)
+        atomic_files.sync(self.folder)
 
     def touch(self) -> bool:
         """Make this the newest store, which verbs take when they are not told which.
@@ -287,7 +262,7 @@ class FeatureStore:
             except PermissionError:
                 os.utime(manifest)  # a time may be named by the owner only, "now" by all who write
         except OSError as error:
-            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            if error.errno not in atomic_files.NOT_ALLOWED:
                 raise
             return False
         return True
@@ -313,9 +288,8 @@ class FeatureStore:
     @cached_property
     def num_bytes(self) -> int:
         """Return the bytes of all finished shards."""
-        return sum(
-            entry["bytes"] for receipt in self.receipts() for entry in receipt["files"].values()
-        )
+        files = (file for receipt in self.receipts() for file in receipt["files"].values())
+        return sum(file["bytes"] for file in files)
 
     def locate(self, index: int) -> dict[str, ArrayLocation]:
         """Return where the arrays of shard `index` lie.
@@ -324,20 +298,11 @@ class FeatureStore:
             StoreCorruptError: The shard cannot be read.
         """
         receipts = self.manifest["shards"] if self.complete else self.receipt_of_each_shard()
-        receipt = receipts[index]
-        return self.format.locate(self.shard_path(index), self._array_types(receipt))
-
-    def verify(self) -> list[str]:
-        """Read every byte; return one line for each damaged, missing or foreign file."""
-        return [str(flaw) for flaw in self.flaws(content=True)]
+        return self.format.locate(self.shard_path(index), self._array_types(receipts[index]))
 
     def flaws(self, *, content: bool) -> Iterator[IntegrityEntry]:
-        """Iterate over what is not as the manifest says.
-
-        Args:
-            content: Read every byte, and look for foreign files, too.
-        """
-        for name, _ in self._differing_store_files():
+        """Iterate over what is not as the manifest says; with `content`, of every byte and file."""
+        for name in self._differing_store_files():
             yield IntegrityEntry(path=self.folder / name, problem="differs")
         for index, receipt in self.receipt_of_each_shard().items():
             yield from shard_flaws(self.folder, index, receipt, content=content)
@@ -345,8 +310,8 @@ class FeatureStore:
             for name, problem in manifest_damage(self.folder).items():
                 yield IntegrityEntry(path=self.folder / name, problem=problem)
             for index in self.missing_shards():
-                if self._receipt(index).is_file():
-                    path = self._receipt(index)
+                path = self._receipt(index)
+                if path.is_file():
                     yield IntegrityEntry(path=path, problem="checksum differs", shard=index)
             yield from other_flaws(self.folder, self._known_files())
 
@@ -355,12 +320,14 @@ class FeatureStore:
         receipts = self.receipt_of_each_shard()
         remaining = {index: receipts[index] for index in receipts if index not in indices}
         if self.complete:
+            # before the manifest forgets them: until then a kill leaves a complete store
             for index, receipt in remaining.items():
                 atomic_files.write_sealed(self._receipt(index), receipt)
             rest = {key: value for key, value in self.manifest.items() if key != "shards"}
             self.manifest = {**rest, "complete": False}
             write_manifest(self.folder, self.manifest)
         for index in indices:
+            # its receipt first: files without one are written again
             self._receipt(index).unlink(missing_ok=True)
             atomic_files.remove(self.shard_path(index))
 
@@ -373,18 +340,14 @@ class FeatureStore:
 
     def _known_files(self) -> set[str]:
         names = {MANIFEST, COPY, *self.format.store_files}
-        for receipt in self.receipts():
-            names |= set(receipt["files"])
+        names.update(file for receipt in self.receipts() for file in receipt["files"])
         if not self.complete:
-            names |= {self._receipt(index).name for index in range(self.num_shards)}
+            names.update(self._receipt(index).name for index in range(self.num_shards))
         return names
 
-    def _differing_store_files(self) -> list[tuple[str, bytes]]:
-        return [
-            (name, content)
-            for name, content in self.format.store_files.items()
-            if not holds(self.folder / name, content)
-        ]
+    def _differing_store_files(self) -> list[str]:
+        contents = self.format.store_files.items()
+        return [name for name, content in contents if not holds(self.folder / name, content)]
 
     def _receipt(self, index: int) -> Path:
         return self.folder / f"shard-{index:05d}.json"
@@ -400,15 +363,14 @@ class FeatureStore:
         return receipts
 
     def _clear_leftovers(self, locks: ShardLocks) -> None:
-        for name, content in self._differing_store_files():
-            atomic_files.write_bytes(self.folder / name, content)
+        for name in self._differing_store_files():
+            atomic_files.write_bytes(self.folder / name, self.format.store_files[name])
         for path in list(self.folder.iterdir()):
             if is_abandoned(path):
                 atomic_files.clear(path)
         remove_unheld(self.folder)
         shards = {flaw.shard for flaw in self.flaws(content=False)}
-        damaged = {index for index in shards if index is not None}
-        ours = {index for index in damaged if locks.claim(index)}
+        ours = {index for index in shards if index is not None and locks.claim(index)}
         if ours:
             self.drop_shards(ours)
         for index in ours:
@@ -435,27 +397,23 @@ class FeatureStore:
             types[name] = ArrayType(dtype, (tokens if name in PER_TOKEN else rows, *axes))
         return types
 
-    def _companions(self) -> tuple[str, ...]:
-        scales = (SCALES,) if self.description.dtype == "int8" else ()
-        return (*scales, *self.description.companions)
-
     def _arrays(self, features: Features) -> dict[str, np.ndarray]:
-        assert set(features.companions) == set(self._companions())
-        tokens = self.description.tokens_per_item
+        described = self.description
+        tokens = described.tokens_per_item
+        scales = {SCALES} if described.dtype == "int8" else set()
+        assert set(features.companions) == {*scales, *described.companions}
         arrays = {"values": features.values, "ids": encode_ids(features.ids)}
         if tokens is None:
             arrays["offsets"] = features.offsets
         else:
-            shape = (len(features), tokens, self.description.width)
-            arrays["values"] = features.values.reshape(shape)
+            arrays["values"] = features.values.reshape(len(features), tokens, described.width)
         return {**arrays, **features.companions}
 
     def _check_range(self, features: Features) -> None:
         dtype = self.description.dtype
-        finite = finite_tokens(features.values, features.companions.get(SCALES), dtype)
-        if finite.all():
+        token = first_not_finite(features.values, features.companions.get(SCALES), dtype)
+        if token is None:
             return
-        token = int(np.argmin(finite))
         row = int(np.searchsorted(features.offsets, token, side="right")) - 1
         hint = "its encoder gives it" if dtype == "float32" else "try --dtype float32"
         raise FeatureRangeError(

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64, Shaped
 
 from ..errors import StoreCorruptError
 from ..item_ids import decode_ids
 from ..types import Features
 from .checked_shards import CheckedShards
-from .containers.base import ArrayLocation
 from .feature_store import FeatureStore, skipped_of
 from .key import Skipped
 from .stored_types import SCALES, dequantise
@@ -20,11 +19,11 @@ BLOCK_ELEMENTS = 2**24  # features of a block: 64 MiB in float32
 
 @dataclass(frozen=True)
 class ItemBlock:
-    """Some rows that follow each other.
+    """Rows that follow each other, as floats and without companions.
 
     Attributes:
-        positions: Which item of the split each row is.
-        features: The rows as floats, without companions.
+        positions: Item of the split that each row is.
+        features: The rows.
     """
 
     positions: Int64[np.ndarray, " n"]
@@ -33,21 +32,13 @@ class ItemBlock:
 
 @dataclass(frozen=True)
 class _OpenShard:
-    """Arrays of the shard that is being read.
-
-    Attributes:
-        index: Its number.
-        positions: Which item of the split each of its rows is.
-        offsets: First token of each row, and the number of tokens last.
-        values: Its values, one line a token; of an uncompressed shard a memory map.
-        scales: Scale of each token, or None.
-    """
+    """Arrays of the shard that is being read; the positions are those of its rows in the split."""
 
     index: int
     positions: Int64[np.ndarray, " rows"]
     offsets: Int64[np.ndarray, " rows_plus_1"]
-    values: np.ndarray
-    scales: np.ndarray | None
+    values: Shaped[np.ndarray, "total width"]  # of an uncompressed shard a memory map
+    scales: Float32[np.ndarray, " total"] | None
 
 
 class ItemRows:
@@ -108,22 +99,29 @@ class ItemRows:
         scales = None if shard.scales is None else shard.scales[tokens]
         values = dequantise(shard.values[tokens], scales, self.store.description.dtype)
         if not values.flags.writeable:
-            values = np.array(values)  # torch takes no arrays that cannot be written to
+            # torch takes no arrays that cannot be written to
+            values = np.array(values)
         positions = shard.positions[first:end]
         ids = tuple(self._ids[position] for position in positions.tolist())
         return ItemBlock(positions, Features(values, offsets - offsets[0], ids))
 
     def _shard(self, index: int) -> _OpenShard:
         if self._open is None or self._open.index != index:
-            self._open = None  # before the next is there
+            # before the next is there: one shard at a time is in memory
+            self._open = None
             self._open = self._read(index)
         return self._open
 
     def _read(self, index: int) -> _OpenShard:
         arrays = self._shards.open(index)
         described = self.store.description
-        positions = self._positions(index)
+        skipped = {item["id"] for item in self._shards.receipts[index]["skipped"]}
+        items = self.store.shard_items(index)
+        positions = np.array(
+            [place for place in items if self._ids[place] not in skipped], np.int64
+        )
         stored_ids = decode_ids(arrays["ids"].read())
+        # by id and not by number: the dataset may have changed since the store was written
         if list(stored_ids) != [self._ids[position] for position in positions.tolist()]:
             raise StoreCorruptError(
                 f"{self.store.folder}: shard {index} has the rows of other items than the dataset"
@@ -138,14 +136,5 @@ class ItemRows:
             raise StoreCorruptError(
                 f"{self.store.folder}: the offsets of shard {index} contradict its values"
             )
-        return _OpenShard(index, positions, offsets, values, _scales_of(arrays))
-
-    def _positions(self, index: int) -> Int64[np.ndarray, " rows"]:
-        """Return the items of a shard that have a row."""
-        skipped = {item["id"] for item in self._shards.receipts[index]["skipped"]}
-        items = self.store.shard_items(index)
-        return np.array([place for place in items if self._ids[place] not in skipped], np.int64)
-
-
-def _scales_of(arrays: dict[str, ArrayLocation]) -> np.ndarray | None:
-    return np.asarray(arrays[SCALES].read()).reshape(-1) if SCALES in arrays else None
+        scales = np.asarray(arrays[SCALES].read()).reshape(-1) if SCALES in arrays else None
+        return _OpenShard(index, positions, offsets, values, scales)

@@ -20,13 +20,12 @@ _MOST_SHARDS = 1_000_000  # each is a file and an entry of the manifest; all of 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """Name an item that has no row.
+    """Item that has no row.
 
     Attributes:
         id: Id of the item.
         reason: What is wrong with it.
-        stage: Where that showed: `read` (fetching or decoding) or `prepare` (tokenising and other
-            preprocessing of an encoder).
+        stage: `read` where fetching or decoding failed, `prepare` where an encoder's preprocessing.
     """
 
     id: str
@@ -118,6 +117,8 @@ class StoreDescription:
 
     def keyed(self) -> dict[str, Any]:
         """Return everything that changes a number or a byte of the shards."""
+        # the names of dataset and encoder make folders alone, width and numbers of tokens and items
+        # follow from identity and source, and the rows of a shard only cut the same rows otherwise
         return {
             "format_version": FORMAT_VERSION,
             "identity": dict(self.identity),

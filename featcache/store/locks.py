@@ -7,9 +7,8 @@ writes or removes the pairs that they share. See `file_locks`.
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from .. import atomic_files, file_locks
 from ..file_locks import FileLock, LockHolder, holder
@@ -20,28 +19,17 @@ _NAME = re.compile(r"shard-\d{5,}\.lock")
 _SHARD = re.compile(r"(?:^|-)shard-(\d{5,})(?:\.h5|\.json)?$")
 
 
-class ShardLocks:
+class ShardLocks(AbstractContextManager["ShardLocks", None]):
     """Locks of some shards of one store; all are released on leaving the `with` block.
 
     A forked child holds none of them.
-
-    Args:
-        folder: The store's folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._locks: dict[int, FileLock] = {}
 
-    def __enter__(self) -> "ShardLocks":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for index in list(self._locks):
             self.release(index)
 
@@ -53,7 +41,6 @@ class ShardLocks:
         """Take the lock of shard `index` as soon as its holder gives it back; see `FileLock.wait`.
 
         Raises:
-            LockError: The file system has no locks.
             FileNotFoundError: The store is no longer there.
         """
         self._lock(index).wait(tell)
@@ -72,22 +59,19 @@ class ShardLocks:
 def owning_split(folder: Path, tell: Callable[[str], None] | None = None) -> Iterator[None]:
     """Own the lock of a split's folder, which is made first and removed last if it is empty.
 
-    Args:
-        folder: The folder of the split's stores and pairs.
-        tell: See `FileLock.wait`.
-
-    Raises:
-        LockError: The file system has no locks.
+    Where another process holds it, `tell` is told; see `FileLock.wait`.
     """
     lock = FileLock(folder / SPLIT_LOCK)
     while not lock.held:
-        with suppress(FileNotFoundError):  # another process removes the folder while it is empty
+        # another process removes the folder while it is empty
+        with suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
             lock.wait(tell)
     try:
         with lock:
             yield
     finally:
+        # that of the dataset too, where this was its only split
         for empty in (folder, folder.parent):
             atomic_files.remove_empty(empty)
 
@@ -103,11 +87,7 @@ def lock_files(folder: Path) -> list[Path]:
 
 
 def holders(folder: Path) -> Iterator[tuple[Path, LockHolder]]:
-    """Iterate over the locks in `folder` that a living process holds.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Iterate over the locks in `folder` that a living process holds."""
     for path in lock_files(folder):
         lock_holder = holder(path)
         if lock_holder is not None:
@@ -118,9 +98,6 @@ def shard_is_written(path: Path) -> bool:
     """Return whether a living process works on the shard that a store's file `path` is part of.
 
     Its files, its receipt and the temporaries of both count; of another file it is False.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     match = _SHARD.search(path.name)
     return match is not None and holder(lock_path(path.parent, int(match[1]))) is not None
@@ -131,17 +108,10 @@ def is_abandoned(path: Path) -> bool:
 
     Its owner's lock tells, which holds on every machine and in every container; of a shard that an
     earlier version was writing, the lock of the shard.
-
-    Raises:
-        LockError: The file system has no locks.
     """
     return atomic_files.is_abandoned(path) and not shard_is_written(path)
 
 
 def remove_unheld(folder: Path) -> list[str]:
-    """Remove the lock files of shards that nobody holds, and return their names.
-
-    Raises:
-        LockError: The file system has no locks.
-    """
+    """Remove the lock files of shards that nobody holds, and return their names."""
     return [path.name for path in lock_files(folder) if file_locks.remove_unheld(path)]

@@ -29,43 +29,34 @@ Checksum = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class ShardFile(TypedDict):
-    """One file of a shard."""
+    """One file of a shard, or of a run."""
 
     bytes: Count
     sha256: Checksum
 
 
-class SkippedItem(TypedDict):
-    """One item without a row."""
-
+class _SkippedItem(TypedDict):
     id: str
     reason: str
     stage: NotRequired[str]
 
 
 class Receipt(TypedDict):
-    """Record of one finished shard: its rows, tokens, files, and the items without a row.
-
-    `derived` is there, and true, where the rows were made of another store's and not encoded.
-    """
+    """Record of one finished shard; derived rows were made of another store's and not encoded."""
 
     rows: Count
     tokens: Count
     files: dict[str, ShardFile]
-    skipped: list[SkippedItem]
+    skipped: list[_SkippedItem]
     derived: NotRequired[bool]
 
 
-class Origin(TypedDict):
-    """Store of tokens that another one was begun from."""
-
+class _Origin(TypedDict):
     key: Checksum
     store: str
 
 
-class UnreadRow(TypedDict):
-    """One row of a table that could not be read, and so is no item."""
-
+class _UnreadRow(TypedDict):
     place: str
     reason: str
 
@@ -75,9 +66,9 @@ class Settings(TypedDict):
 
     batch_size: NotRequired[Annotated[int, Meta(ge=1, lt=2**31)]]
     source: NotRequired[dict[str, Any]]
-    skipped_rows: NotRequired[list[UnreadRow]]
+    skipped_rows: NotRequired[list[_UnreadRow]]  # of a table, which are no items
     num_skipped_rows: NotRequired[Count]
-    derived_from: NotRequired[Origin]
+    derived_from: NotRequired[_Origin]  # the store of tokens that this one was begun from
     first_is_class: NotRequired[bool]
 
 
@@ -112,18 +103,12 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def _times(folder: Path) -> os.stat_result | None:
     """Return the state of the file that says how old a store is; None if it is not begun."""
-    for name in (MANIFEST, COPY):
-        if is_file(folder / name):
-            return (folder / name).stat()
-    return None
+    paths = (folder / name for name in (MANIFEST, COPY))
+    return next((path.stat() for path in paths if is_file(path)), None)
 
 
 def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """Return the manifest of a store, complete or not.
-
-    Args:
-        folder: The store's folder.
-        name: `MANIFEST`, or `COPY` to read that.
+    """Return the manifest of a store, complete or not, or its copy by the name of that.
 
     Raises:
         StoreNotFoundError: The folder holds no store.
@@ -133,6 +118,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     if not is_file(path):
         raise StoreNotFoundError(f"no feature store in {folder}: {name} is missing")
     manifest = read_json(path)
+    # the version first: the manifest of another one may be of another type
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise StoreCorruptError(
@@ -150,6 +136,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
         raise StoreCorruptError(f"{path} is that of another store, {description.key[:12]}")
     if manifest["complete"]:
         _check_shards(manifest.get("shards", ()), description, where=path)
+    # the checksum last: what is wrong by its type is told in words before
     return files.unsealed(path, manifest)
 
 
@@ -157,22 +144,18 @@ def _check_shards(
     receipts: Sequence[Receipt], description: StoreDescription, *, where: Path
 ) -> None:
     """Refuse a table of shards that is not that of a whole store."""
-    if len(receipts) != description.num_shards:
+    num_shards = description.num_shards
+    if len(receipts) != num_shards:
         raise StoreCorruptError(
-            f"{where} lists {len(receipts)} shards, not the {description.num_shards} of a whole "
-            "store"
+            f"{where} lists {len(receipts)} shards, not the {num_shards} of a whole store"
         )
     for index, receipt in enumerate(receipts):
-        items = description.shard_items(index)
-        _check_receipt(receipt, items, name=f"shard-{index:05d}", where=where)
+        name = f"shard-{index:05d}"
+        _check_receipt(receipt, description.shard_items(index), name=name, where=where)
 
 
 def read_receipt(path: Path, items: range) -> dict[str, Any]:
-    """Return the receipt of a finished shard.
-
-    Args:
-        path: The receipt; its name is that of the shard.
-        items: Positions of the items that the shard covers.
+    """Return the receipt of the finished shard that covers these positions of items.
 
     Raises:
         FileNotFoundError: There is none.
@@ -225,7 +208,7 @@ def manifest_damage(folder: Path) -> dict[str, str]:
     """
     problems = {name: _problem(folder, name) for name in (MANIFEST, COPY)}
     damaged = {name: problem for name, problem in problems.items() if problem}
-    if not damaged and _content(folder / MANIFEST) != _content(folder / COPY):
+    if not damaged and _read(folder, MANIFEST) != _read(folder, COPY):
         damaged[COPY] = f"differs from {MANIFEST}"
     return damaged
 
@@ -242,30 +225,23 @@ def restore_manifest(folder: Path) -> None:
     times = _times(folder)
     for name in damaged:
         whole = COPY if name == MANIFEST else MANIFEST
-        files.write_bytes(folder / name, _content(folder / whole), times=times)
+        files.write_bytes(folder / name, _read(folder, whole), times=times)
 
 
 def _both_damaged(folder: Path, damaged: Mapping[str, str]) -> str:
-    return (
-        f"{folder / MANIFEST} and {COPY} are both damaged: {_ways_out(folder)} "
-        f"({damaged[MANIFEST]})"
-    )
-
-
-def _ways_out(folder: Path) -> str:
-    """Return what to do with a store of which nothing can be read."""
+    way_out = "replace the store by a whole copy"
     extraction = extraction_into(folder)
-    if extraction is None:
-        return "replace the store by a whole copy"
-    home, command = extraction
-    return (
-        f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
-        f"`{command}`, with the options that it had"
-    )
+    if extraction is not None:
+        home, command = extraction
+        way_out = (
+            f"remove the store by `{removal_of_store(folder, home)}` and extract it again by "
+            f"`{command}`, with the options that it had"
+        )
+    return f"{folder / MANIFEST} and {COPY} are both damaged: {way_out} ({damaged[MANIFEST]})"
 
 
-def _content(path: Path) -> bytes:
-    return read_regular(path, limit=MAX_BYTES)
+def _read(folder: Path, name: str) -> bytes:
+    return read_regular(folder / name, limit=MAX_BYTES)
 
 
 def _problem(folder: Path, name: str) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..home import command_line
+from ..home import command_line, home_of_features
 from ..known_datasets import set_words, source_words, version_of
 from .extract_options import ExtractOptions
 from .key import StoreDescription
@@ -73,11 +73,10 @@ def removal_of_entry(folder: Path) -> str:
 
     Unlike `removal_of_store` it lets runs have their say.
     """
-    place = folder.absolute()
-    homes = place.parents[3:4]
-    if not homes or homes[0] / "features" != place.parents[2]:
-        return shlex.join(["rm", "-r", str(place)])  # a copy, which stands in no home
-    return command_line("cache", "rm", place.relative_to(homes[0] / "features"), home=homes[0])
+    home = home_of_features(folder)
+    if home is None:
+        return shlex.join(["rm", "-r", str(folder.absolute())])  # a copy, which stands in no home
+    return command_line("cache", "rm", "/".join(folder.absolute().parts[-3:]), home=home)
 
 
 def removal_of_run(folder: Path) -> str:
@@ -93,9 +92,7 @@ def features_of(
 ) -> dict[str, Any]:
     """Return what another store must have been extracted with to hold features of the same kind.
 
-    Args:
-        description: The store.
-        settings: What else its manifest records, as far as it can be read.
+    The settings are what else the manifest of the store records, as far as it can be read.
     """
     features = {
         "kind": description.kind,
@@ -111,10 +108,7 @@ def feature_options(features: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of `extract` that make features, as `extract_command` takes them.
 
     The precision is named wherever it is known, as the usual one is another on another machine.
-
-    Args:
-        features: By the names of `features_of`, and `container` and `compression`; others are
-            passed over.
+    Read are the names of `features_of`, and `container` and `compression`.
     """
     options: dict[str, Any] = {
         name: (features[recorded],)
@@ -132,12 +126,10 @@ def extraction(
 ) -> str:
     """Return the command that extracts a store as it was, of a dataset in its usual place.
 
-    Args:
-        description: The store.
-        settings: What else its manifest records, as far as it can be read.
-        home: Folder of everything lightalign keeps.
+    The settings are what else the manifest of the store records, as far as it can be read.
     """
     settings = settings or {}
+    # a dataset that the home remembers is named as it is now, any other as it was
     version = version_of(home, description.dataset, description.split, description.source)
     features = {**vars(description), **features_of(description, settings)}
     source = settings.get("source")
@@ -164,11 +156,10 @@ def extraction_into(folder: Path) -> tuple[Path, str] | None:
     Its folder says which dataset, split and encoder it is of, but no more; None where it stands in
     no home.
     """
-    absolute = folder.absolute()
-    if len(absolute.parts) < 6 or absolute.parents[2].name != "features":
+    home = home_of_features(folder)
+    if home is None:
         return None
-    home = absolute.parents[3]
-    dataset, split, name = absolute.parts[-3:]
+    dataset, split, name = folder.absolute().parts[-3:]
     encoder = name.rpartition("--")[0]
-    options = {"split": split}
-    return home, extract_command([encoder], ["--data", dataset], home=home, options=options)
+    data = ["--data", dataset]
+    return home, extract_command([encoder], data, home=home, options={"split": split})

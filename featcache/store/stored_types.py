@@ -30,6 +30,7 @@ _EXACT_ENOUGH = {
 _LARGEST = 127  # of int8; -128 is left out, so that the range is symmetric
 _BFLOAT16_EXPONENT = 0x7F80  # all ones is infinity or NaN
 _FLOAT16_INFINITY = 0x7C00
+_BLOCK_BYTES = 2**21  # of values that are examined at once, which stay in the processor's cache
 
 
 def storage(dtype: str) -> np.dtype[np.generic]:
@@ -74,6 +75,7 @@ def quantise(
     """
     if dtype == "bfloat16":
         bits = np.ascontiguousarray(values).view(np.uint32)
+        # half of the last bit that is kept; an exact half is rounded up where that bit is odd
         even = (bits >> 16) & 1
         rounded = (bits + 0x7FFF + even) >> 16
         # adding could carry a NaN into zero
@@ -121,3 +123,18 @@ def finite_tokens(
         largest = (stored.view(np.uint16) & 0x7FFF).max(axis=1)
         return np.asarray(largest < _FLOAT16_INFINITY)
     return np.asarray(np.isfinite(stored).all(axis=1))
+
+
+def first_not_finite(
+    values: Shaped[np.ndarray, "total width"],
+    scales: Float32[np.ndarray, " total"] | None,
+    dtype: str,
+) -> int | None:
+    """Return the first token with a feature that is not finite in the stored type, or None."""
+    lines = max(1, _BLOCK_BYTES // max(1, values.strides[0]))
+    for first in range(0, len(values), lines):
+        block = slice(first, first + lines)
+        finite = finite_tokens(values[block], None if scales is None else scales[block], dtype)
+        if not finite.all():
+            return first + int(np.argmin(finite))
+    return None

@@ -9,7 +9,8 @@ That is one decision of a whole command, which no function on the way to a store
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_depth = [0]  # of the blocks that are open; for all threads, which read for one another
+# how many blocks are open, in all threads together: they read for one another
+_depth = [0]
 
 WARNING = "stores were read without comparing them with their checksums (--no-verify)"
 

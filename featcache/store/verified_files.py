@@ -14,6 +14,7 @@ Nothing depends on such a memory: where it is damaged or cannot be written, file
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from .. import atomic_files
 from ..config import fingerprint
 from ..errors import LightalignError, StoreCorruptError
+from ..home import home_of_features
 from ..regular_files import open_regular
 from .key import StoreDescription
 
@@ -46,11 +48,7 @@ class State:
 
 
 def state_of(folder: Path, promises: Mapping[str, Mapping[str, Any]]) -> State:
-    """Return the state of files below a folder.
-
-    Args:
-        folder: Where they lie.
-        promises: What each of them is promised to be, by name.
+    """Return the state of files below a folder, of which each has a promise by its name.
 
     Raises:
         OSError: One is not there, or may not be asked for.
@@ -60,6 +58,7 @@ def state_of(folder: Path, promises: Mapping[str, Mapping[str, Any]]) -> State:
 
 def _state(promises: Mapping[str, Any], stats: Mapping[str, os.stat_result]) -> State:
     times = [max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats.values()]
+    # the inode and its change too: another file may have been given the size and time of this one
     marks = [
         [name, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
         for name, stat in stats.items()
@@ -69,12 +68,7 @@ def _state(promises: Mapping[str, Any], stats: Mapping[str, os.stat_result]) -> 
 
 
 class Memory:
-    """Memory of what was read and found whole.
-
-    Args:
-        home: Home that the files lie in, or None to remember nothing.
-        name: Name of the memory among those of the home.
-    """
+    """Memory of what was read and found whole, by its name in a home; without one, of nothing."""
 
     def __init__(self, home: Path | None, name: str) -> None:
         self._home = home
@@ -98,10 +92,9 @@ class Memory:
         return os.path.relpath(path, self._home or path.anchor)
 
     def remember(self, states: Mapping[str, State]) -> None:
-        """Record what is whole; where nothing can be written, nothing is remembered.
+        """Record what is whole: by `name_of` each, its state from before it was read.
 
-        Args:
-            states: States from before the files were read, by `name_of` each.
+        Where nothing can be written, nothing is remembered.
         """
         settled = {name: state.mark for name, state in states.items() if state.is_settled}
         if self._path is None or self._home is None or not settled:
@@ -111,40 +104,28 @@ class Memory:
         if whole == before:
             return
         there = {name: mark for name, mark in whole.items() if os.path.lexists(self._home / name)}
-        try:
+        # a home may be on a full or read-only disk, or of another user
+        with suppress(OSError, LightalignError, UnicodeError):
             self._path.parent.mkdir(exist_ok=True)
             atomic_files.clear_abandoned(self._path.parent)
             atomic_files.write_sealed(self._path, {"version": _VERSION, "whole": there})
-        except (OSError, LightalignError, UnicodeError):
-            return  # such as a home on a full or read-only disk, or of another user
 
     def forget(self) -> None:
         """Remove what is recorded; where that cannot be, nothing will equal it."""
         if self._path is None:
             return
-        try:
+        with suppress(OSError):
             self._path.unlink(missing_ok=True)
-        except OSError:
-            return
 
 
 def home_of(folder: Path, description: StoreDescription) -> Path | None:
-    """Return the home that a store's folder lies in, or None for one that stands elsewhere.
-
-    Links are not followed: a home may hold the stores of another one, which it cannot write to.
-    """
-    absolute = folder.absolute()
-    homes = absolute.parents[3:4]
-    return homes[0] if homes and description.folder(homes[0]) == absolute else None
+    """Return the home that a store's folder lies in, or None for one that stands elsewhere."""
+    home = home_of_features(folder)
+    return home if home is not None and description.folder(home) == folder.absolute() else None
 
 
 def memory_of_store(folder: Path, home: Path | None) -> Memory:
-    """Return the memory of a store's shards.
-
-    Args:
-        folder: The store's folder, in a folder of its split in one of its dataset.
-        home: Its home, or None for a store that stands elsewhere.
-    """
+    """Return the memory of a store's shards; of one in no home, that of nothing."""
     dataset, split, name = folder.absolute().parts[-3:] if home is not None else ("", "", "")
     return Memory(home, f"{dataset}--{split}--{name}")
 
@@ -169,10 +150,10 @@ def require(
     """Pass if each file of a folder has the size and the checksum that it is promised to have.
 
     Args:
-        folder: Where the files lie.
+        folder: Folder of the files.
         promises: `promise_of` each file, by name.
-        memory: What remembers those that are whole, or None to read all of them.
-        least: Size in bytes from which on files are remembered.
+        memory: Memory of those that are whole, or None to read all of them.
+        least: Bytes from which on a file is remembered.
 
     Raises:
         StoreCorruptError: A file is missing, is no regular file, or has other bytes.
@@ -182,44 +163,35 @@ def require(
     whole = {}
     for file_name, promise in promises.items():
         path = folder / file_name
-        state = _state_of_regular(path, promise)
         name = memory.name_of(path.absolute())
-        if remembered.get(name) != state.mark:
+        try:
+            state = _state_of_regular(path, promise)
+            if remembered.get(name) == state.mark:
+                continue
             _compare(path, promise["sha256"])
-            if promise["bytes"] >= least:
-                whole[name] = state
+        except PermissionError:
+            raise  # it may be whole: nothing is to be done to it
+        except OSError as error:
+            raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
+        if promise["bytes"] >= least:
+            whole[name] = state
     memory.remember(whole)
 
 
 def _state_of_regular(path: Path, promise: Mapping[str, Any]) -> State:
-    """Return the state of a file, if it has the promised size.
+    """Return the state of a file that has the promised size.
 
     Raises:
-        StoreCorruptError: There is no such regular file, or it has another size.
+        StoreCorruptError: It has another one.
+        OSError: There is no such regular file.
     """
-    try:
-        with open_regular(path) as file:
-            stat = os.fstat(file.fileno())
-    except PermissionError:
-        raise  # it may be whole: nothing is to be done to it
-    except OSError as error:
-        raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
+    with open_regular(path) as file:
+        stat = os.fstat(file.fileno())
     if stat.st_size != promise["bytes"]:
         raise StoreCorruptError(f"{path} has {stat.st_size} bytes, not {promise['bytes']}")
     return _state({path.name: promise}, {path.name: stat})
 
 
 def _compare(path: Path, sha256: str) -> None:
-    """Pass if a file has a checksum.
-
-    Raises:
-        StoreCorruptError: It has another, or cannot be read.
-    """
-    try:
-        checksum = atomic_files.sha256_file(path)
-    except PermissionError:
-        raise  # it may be whole: nothing is to be done to it
-    except OSError as error:
-        raise StoreCorruptError(f"cannot read {path}: {error.strerror}") from error
-    if checksum != sha256:
+    if atomic_files.sha256_file(path) != sha256:
         raise StoreCorruptError(f"{path} has other bytes than it was written with")

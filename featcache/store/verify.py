@@ -14,13 +14,7 @@ from .locks import is_abandoned, lock_files, shard_is_written
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrityEntry:
-    """Name one file that is not as it should be.
-
-    Attributes:
-        path: The file.
-        problem: What is wrong with it.
-        shard: Number of the shard it belongs to, or None.
-    """
+    """File that is not as it should be, and the number of its shard if it is of one."""
 
     path: Path
     problem: str
@@ -35,15 +29,12 @@ def shard_flaws(
 ) -> Iterator[IntegrityEntry]:
     """Iterate over the files of one shard that are not as its receipt says.
 
-    Args:
-        folder: The store's folder.
-        index: Number of the shard.
-        receipt: What is recorded of it.
-        content: Read every byte; else only sizes are compared.
+    With `content` every byte is read; else only sizes are compared.
 
     Raises:
         PermissionError: One may not be looked at.
     """
+    # a link to the store itself is well: only those inside it may lead out
     real_folder = folder.resolve()
     for name, entry in receipt["files"].items():
         problem = _file_problem(real_folder, name, entry, content=content)
@@ -51,13 +42,8 @@ def shard_flaws(
             yield IntegrityEntry(path=folder / name, problem=problem, shard=index)
 
 
-def other_flaws(folder: Path, known: Collection[str]) -> Iterator[IntegrityEntry]:
-    """Iterate over damaged locks, what dead processes left, and files that nothing records.
-
-    Args:
-        folder: The store's folder.
-        known: Paths below it of the files that belong there.
-    """
+def other_flaws(folder: Path, recorded: Collection[str]) -> Iterator[IntegrityEntry]:
+    """Iterate over damaged locks, what dead processes left, and files that are not recorded."""
     locks = set(lock_files(folder))
     for path in sorted(folder.iterdir()):
         if is_abandoned(path):
@@ -67,7 +53,7 @@ def other_flaws(folder: Path, known: Collection[str]) -> Iterator[IntegrityEntry
         top = folder / name.parts[0]
         if file in locks:
             problem = lock_damage(file) or (None if holder(file) else "its process is dead")
-        elif str(name) in known or shard_is_written(top) or atomic_files.is_temporary(top):
+        elif str(name) in recorded or shard_is_written(top) or atomic_files.is_temporary(top):
             problem = None  # temporaries that are not named above are being written
         else:
             problem = "not in the manifest"

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from .explain import Explanation, explain_stores
     from .leftovers import find_leftovers
-    from .stores import Explanation, RepairReport, explain_stores
+    from .restore import RepairReport
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "Explanation": "stores",
-            "RepairReport": "stores",
-            "explain_stores": "stores",
+            "Explanation": "explain",
+            "RepairReport": "restore",
+            "explain_stores": "explain",
             "find_leftovers": "leftovers",
         },
     )

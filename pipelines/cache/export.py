@@ -70,9 +70,8 @@ def export(
     """
     if format not in _WRITERS:
         raise unknown_name("export format", format, _WRITERS)
-    atomic_files.clear_abandoned_beside(
-        path
-    )  # before: the path may be written, and its remains be there
+    # before the check: where it refuses a finished export, remains of a killed one may lie beside
+    atomic_files.clear_abandoned_beside(path)
     _check_free(path, format, force=force)
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
     with atomic_files.making(path.parent), atomic_files.replacing(path) as temporary:
@@ -91,12 +90,7 @@ def export(
 
 
 class _Source:
-    """Hand out the rows of a store in blocks.
-
-    Args:
-        reader: The store.
-        block_bytes: Largest size of a block's values, unless one row is larger.
-    """
+    """Rows of a store in blocks whose values take `block_bytes` at most, or are one row."""
 
     def __init__(self, reader: FeatureReader, block_bytes: int) -> None:
         self.reader = reader
@@ -134,6 +128,7 @@ class _Source:
         """Iterate over the rows of each block."""
         start = 0
         while start < len(self.reader):
+            # as many rows as fit, or the one that alone is larger
             limit = self.offsets[start] + self._block_tokens
             stop = max(int(np.searchsorted(self.offsets, limit, side="right")) - 1, start + 1)
             yield range(start, stop)
@@ -141,14 +136,13 @@ class _Source:
 
 
 def _check_free(path: Path, format: str, *, force: bool) -> None:
+    def is_npy(folder: Path) -> bool:
+        return {file.name for file in folder.iterdir()} <= _NPY_FILES
+
     if format == "npy":
-        check_folder(path, option="PATH", force=force, is_own=_is_npy, what="npy export")
+        check_folder(path, option="PATH", force=force, is_own=is_npy, what="npy export")
     else:
         check_file(path, option="PATH", force=force, is_own=never_own)
-
-
-def _is_npy(folder: Path) -> bool:
-    return {file.name for file in folder.iterdir()} <= _NPY_FILES
 
 
 def _write_npy(source: _Source, path: Path) -> None:
@@ -169,8 +163,9 @@ def _write_npy(source: _Source, path: Path) -> None:
 
 
 def _write_safetensors(source: _Source, path: Path) -> None:
-    ids = encode_ids(source.reader.ids)
-    whole = {"ids": ids} if source.tokens is not None else {"ids": ids, "offsets": source.offsets}
+    whole = {"ids": encode_ids(source.reader.ids)}
+    if source.tokens is None:
+        whole["offsets"] = source.offsets
     kinds: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]] = {
         **{name: (array.dtype, array.shape) for name, array in whole.items()},
         "values": (source.dtype, source.shape),

@@ -1,7 +1,7 @@
-"""Leftovers in a home folder: what killed processes have left, and what no command has written.
+"""Leftovers in a home folder: remains of killed processes, and files that no command has written.
 
-Whatever belongs to one store or one run goes when that is written or removed again. This finds and
-clears what nothing would come to, and does both without disturbing a living process.
+Remains within a store or run go when it is written or removed again. All others are found and
+cleared here, without disturbing a living process.
 """
 
 import errno
@@ -19,29 +19,15 @@ from ...featcache.store import verified_files
 from ...featcache.store.locks import SPLIT_LOCK, lock_files, owning_split
 from ...featcache.store.manifest import has_manifest
 from ..runs import index_files, run_folder
-from .stores import needs_pairs
+from .remove import needs_pairs
 
 _DEPTH = 4  # of a store: features, dataset, split, store
-_DEAD = "left by a process that is dead"
 _OF_RUNS = {
-    *(
-        run_folder.SPEC,
-        run_folder.TABLE,
-        run_folder.WEIGHTS,
-        run_folder.HEAD,
-        run_folder.STATE,
-        run_folder.LOG,
-        run_folder.REPORT,
-    ),
-    *(run_folder.TENSORBOARD, run_folder.INDEXES, run_folder.LOCK),
+    *(run_folder.SPEC, run_folder.TABLE, run_folder.WEIGHTS, run_folder.HEAD, run_folder.STATE),
+    *(run_folder.LOG, run_folder.REPORT, run_folder.TENSORBOARD, run_folder.INDEXES),
 }
 _OF_INDEXES = {index_files.MANIFEST, *index_files.CONTENT}
-_REPORTS = {
-    ".json",
-    ".svg",
-    ".html",
-    ".png",
-}  # evaluations, plots and pages have names of all kinds
+_REPORTS = {".json", ".svg", ".html", ".png"}  # evaluations, plots and pages of any name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,23 +52,28 @@ class Leftover:
 
 
 def find_leftovers(home: Path) -> list[Leftover]:
-    """Return what lies below the folders of a home and belongs to nothing there.
+    """Return all files and folders of a home that belong to nothing there.
 
-    What a living process is writing is not among it; what may not be read is.
+    Those that a living process is writing are not among them; those that may not be read are.
 
     Raises:
         LockError: The file system has no locks.
     """
-    flat = (_of_files(home / name) for name in ("evaluations", verified_files.FOLDER))
-    datasets = _each(atomic_files.entries(home / known_datasets.FOLDER), _in_known)
-    parts = (_of_features(home), _of_runs(home), *flat, datasets)
+    datasets = atomic_files.entries(home / known_datasets.FOLDER)
+    parts = (
+        _of_features(home),
+        _of_runs(home),
+        _each(atomic_files.entries(home / "evaluations"), _in_files),
+        _each(atomic_files.entries(home / verified_files.FOLDER), _in_files),
+        _each(datasets, _in_known, lock="*.lock"),
+    )
     return [leftover for part in parts for leftover in _or_unread(part, home)]
 
 
 def clear_leftovers(home: Path) -> list[Leftover]:
-    """Remove what lightalign has left in a home and return it; all else stays.
+    """Remove the leftovers of lightalign itself and return them; all else stays.
 
-    So does what lies in another home, to which a link leads: whoever has that one clears it.
+    So do those of another home, to which a link leads: they are cleared from there.
 
     Raises:
         LockError: The file system has no locks.
@@ -94,6 +85,7 @@ def clear_leftovers(home: Path) -> list[Leftover]:
     ]
     for leftover in ours:
         inside = leftover.path.relative_to(home).parts
+        # the folder of a dataset without splits has no lock to take: it goes if it is still empty
         if inside[0] == "features" and len(inside) == _DEPTH - 2:
             atomic_files.remove_empty(leftover.path)
         elif inside[0] == "features":
@@ -106,7 +98,8 @@ def clear_leftovers(home: Path) -> list[Leftover]:
 
 
 def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover]:
-    """Yield some leftovers and, where one of their folders may not be read, that folder instead."""
+    """Yield the leftovers of a folder, or the folder itself where it may not be read."""
+    # around the iteration: a generator opens the folder when its first value is asked for
     try:
         yield from leftovers
     except PermissionError as error:
@@ -118,17 +111,35 @@ def _or_unread(leftovers: Iterable[Leftover], folder: Path) -> Iterator[Leftover
         )
 
 
-def _each(paths: Iterable[Path], look: Callable[[Path], Leftover | None]) -> Iterator[Leftover]:
-    """Yield what `look` makes of each path, but for those that vanish meanwhile."""
+def _each(
+    paths: Iterable[Path],
+    look: Callable[[Path], Leftover | None],
+    *,
+    lock: str | None = None,
+    has_temporaries: bool = True,
+) -> Iterator[Leftover]:
+    """Yield which paths are leftovers, but for those that vanish meanwhile.
+
+    Args:
+        paths: What lies in one folder.
+        look: Tells what is neither a temporary nor a lock.
+        lock: Pattern of the names of locks there.
+        has_temporaries: Whether we write temporaries there.
+    """
     for path in paths:
         with suppress(FileNotFoundError, NotADirectoryError):
-            leftover = look(path)
+            if has_temporaries and atomic_files.is_temporary(path):
+                leftover = _dead(path) if atomic_files.is_abandoned(path) else None
+            elif lock is not None and path.match(lock):
+                leftover = _dead(path) if _is_dead_lock(path) else None
+            else:
+                leftover = look(path)
             if leftover is not None and os.path.lexists(path):
                 yield leftover
 
 
 def _is_dead_lock(path: Path) -> bool:
-    """Return whether a lock file is of nobody; the process that has just made it locks it next."""
+    """Return whether nobody holds a lock file, or will: its process locks what it has just made."""
     if holder(path) is not None:
         return False
     atomic_files.settle(path)
@@ -150,18 +161,18 @@ def _of_features(home: Path) -> Iterator[Leftover]:
 
 def _of_dataset(dataset: Path) -> Iterator[Leftover]:
     if not dataset.is_dir():
-        yield from _each([dataset], _foreign)
+        yield from _each([dataset], _foreign, has_temporaries=False)
     elif _is_empty(dataset):
         yield Leftover(path=dataset, problem="an empty folder")
     for split in atomic_files.entries(dataset):
         if split.is_dir():
             yield from _or_unread(_of_split(split), split)
         else:
-            yield from _each([split], _foreign)
+            yield from _each([split], _foreign, has_temporaries=False)
 
 
 def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
-    """Yield what belongs to no store of a split; of one that another process holds nothing of ours.
+    """Yield the leftovers of a split; while another process holds it none of ours.
 
     Args:
         split: Its folder.
@@ -169,17 +180,13 @@ def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
     """
     if _is_empty(split):
         yield Leftover(path=split, problem="an empty folder")
-    leftovers = list(_each(atomic_files.entries(split), _in_split))
-    # asked last: whoever has it now may have begun what was found
+    leftovers = list(_each(atomic_files.entries(split), _in_split, lock=SPLIT_LOCK))
+    # asked last: whoever holds it now may have begun what was listed
     is_held = holder(split / SPLIT_LOCK) is not None and not is_owned
     yield from (leftover for leftover in leftovers if not (leftover.is_ours and is_held))
 
 
 def _in_split(path: Path) -> Leftover | None:
-    if atomic_files.is_temporary(path):
-        return _temporary(path)
-    if path.name == SPLIT_LOCK:
-        return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
     if path.is_dir():
         return None if has_manifest(path) else _without_manifest(path)
     if not (path.name.startswith("pairs--") and path.suffix == ".json"):
@@ -189,12 +196,13 @@ def _in_split(path: Path) -> Leftover | None:
     return Leftover(path=path, problem="pairs of a dataset of which no store is left")
 
 
-def _temporary(path: Path) -> Leftover | None:
-    return Leftover(path=path, problem=_DEAD) if atomic_files.is_abandoned(path) else None
+def _dead(path: Path) -> Leftover:
+    return Leftover(path=path, problem="left by a process that is dead")
 
 
 def _without_manifest(folder: Path) -> Leftover | None:
     """Return a folder of features without a manifest; None where a living process begins it."""
+    # the manifest is the first file of a store, so before it there are only locks and temporaries
     locks = set(lock_files(folder))
     if any(holder(path) is not None for path in locks):
         return None
@@ -206,43 +214,32 @@ def _without_manifest(folder: Path) -> Leftover | None:
 
 def _of_runs(home: Path) -> Iterator[Leftover]:
     for folder in atomic_files.entries(run_folder.runs_folder(home)):
-        if atomic_files.is_temporary(folder):
-            yield from _each([folder], _temporary)
-        elif not folder.is_dir():
-            yield from _each([folder], _foreign)
-        else:
+        if folder.is_dir() and not atomic_files.is_temporary(folder):
             yield from _or_unread(_of_run(folder), folder)
+        else:
+            yield from _each([folder], _foreign)
 
 
 def _of_run(folder: Path) -> Iterator[Leftover]:
-    """Yield what belongs to no run or index in a folder of a run that nobody writes."""
+    """Yield the leftovers in a run and its indexes, unless a process is writing them."""
     indexes = atomic_files.entries(folder / run_folder.INDEXES)
     leftovers = [
-        *_each(atomic_files.entries(folder), _in_run),
+        *_each(atomic_files.entries(folder), _in_run, lock=run_folder.LOCK),
         *_each(indexes, _in_indexes),
-        *(
-            leftover
-            for index in indexes
-            for leftover in _each(atomic_files.entries(index), _in_index)
-        ),
     ]
+    for index in indexes:
+        leftovers += _each(atomic_files.entries(index), _in_index, has_temporaries=False)
     if holder(folder / run_folder.LOCK) is None:  # asked last, as of a split
         yield from leftovers
 
 
 def _in_run(path: Path) -> Leftover | None:
-    if atomic_files.is_temporary(path):
-        return _temporary(path)
-    if path.name == run_folder.LOCK:
-        return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
     if path.name == run_folder.STATE and (path.parent / run_folder.REPORT).is_file():
         return Leftover(path=path, problem="the state of a training that is finished")
     return _closed(path) if path.name in _OF_RUNS or path.suffix in _REPORTS else _foreign(path)
 
 
 def _in_indexes(path: Path) -> Leftover | None:
-    if atomic_files.is_temporary(path):
-        return _temporary(path)
     return None if (path / index_files.MANIFEST).is_file() else _foreign(path)
 
 
@@ -253,22 +250,11 @@ def _in_index(path: Path) -> Leftover | None:
     return _foreign(path) if is_index else None
 
 
-def _of_files(folder: Path) -> Iterator[Leftover]:
-    """Yield what is neither a report nor a record in a folder of such files."""
-    yield from _each(atomic_files.entries(folder), _in_files)
-
-
 def _in_files(path: Path) -> Leftover | None:
-    if atomic_files.is_temporary(path):
-        return _temporary(path)
     return _closed(path) if path.suffix in _REPORTS else _foreign(path)
 
 
 def _in_known(path: Path) -> Leftover | None:
-    if atomic_files.is_temporary(path):
-        return _temporary(path)
-    if path.suffix == ".lock":
-        return Leftover(path=path, problem=_DEAD) if _is_dead_lock(path) else None
     return _closed(path) if path.suffix == ".toml" else _foreign(path)
 
 
@@ -296,7 +282,7 @@ def _clear_split(split: Path) -> None:
 
 
 def _clear_run(path: Path, home: Path) -> None:
-    """Remove one leftover of the runs: what lies in one goes with the next that takes its lock."""
+    """Remove a leftover of the runs; one inside a run goes when the lock of the run is taken."""
     if path.parent == run_folder.runs_folder(home):
         atomic_files.clear(path)
         return

@@ -8,17 +8,20 @@ from typing import Any
 from ...featcache.config import apply_overrides, build
 from ...featcache.errors import LightalignError, SpecError, StoreCorruptError
 from ...featcache.sources.opening import is_drawn
+from ...featcache.store import remedies
 from ...featcache.store.catalog import find_store
 from ...featcache.store.damage import find_damage
 from ...featcache.store.feature_store import FeatureStore
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.manifest import read_whole_manifest
-from ...featcache.store.remedies import extraction, removal_of_store
 from ..common.progress import SILENT, Progress
 from ..extraction import extract
+from ..extraction.loaded_encoder import splits_with_items
+from ..extraction.outputs import describe_outputs
 from ..extraction.recorded import spec_of
 from ..extraction.spec import ExtractSpec
-from . import stores as cache
+from .explain import Explanation, explain
+from .restore import RepairReport, restore
 
 
 def repair(
@@ -30,8 +33,8 @@ def repair(
     source: Mapping[str, Any] | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
-) -> cache.RepairReport:
-    """Restore what is damaged in a store; only damaged shards are computed again.
+) -> RepairReport:
+    """Restore the damaged files of a store; only damaged shards are extracted again.
 
     Before anything is removed, the dataset and the encoder are opened and must give the store's
     own key: another photo collection or other weights cannot repair it. The dataset is opened with
@@ -47,6 +50,7 @@ def repair(
     folder = find_store(home, store)
     manifest = read_whole_manifest(folder)
     spec = spec_of(manifest, home, data=data, weights=weights, source=source, device=device)
+    # an extraction writes where the description says, which may be beside a copied store
     place = StoreDescription(**manifest["description"]).folder(home)
     if not (place.exists() and place.samefile(folder)):
         raise SpecError(
@@ -56,6 +60,7 @@ def repair(
     if not manifest["complete"] and _allows_more(spec, FeatureStore(folder, manifest)):
         spec = replace(spec, on_error="skip")
     damage = find_damage(folder)
+    # a damaged manifest or copy needs neither the dataset nor the encoder
     prepared = None
     if damage.shards or damage.pairs:
         prepared = extract.prepare(spec, progress)
@@ -66,7 +71,7 @@ def repair(
         extract.run(spec, progress, makes_newest=False, prepared=prepared)
         opened.refresh()
 
-    return cache.repair(home, str(folder), recompute)
+    return restore(folder, recompute)
 
 
 def _allows_more(spec: ExtractSpec, store: FeatureStore) -> bool:
@@ -75,9 +80,9 @@ def _allows_more(spec: ExtractSpec, store: FeatureStore) -> bool:
 
 
 def origins_first(stores: Sequence[Path]) -> list[Path]:
-    """Return stores in their order, but those that were derived from others after these.
+    """Return the stores with those that were derived from others last.
 
-    So one command mends tokens and what is made of them.
+    One command then repairs tokens first, and pools them again.
     """
     return sorted(stores, key=_was_derived)
 
@@ -90,8 +95,8 @@ def _was_derived(store: Path) -> bool:
 
 
 def each_apart(
-    act: Callable[[str], cache.RepairReport], stores: Sequence[str]
-) -> tuple[list[cache.RepairReport], dict[str, LightalignError | OSError]]:
+    act: Callable[[str], RepairReport], stores: Sequence[str]
+) -> tuple[list[RepairReport], dict[str, LightalignError | OSError]]:
     """Repair several stores; one that cannot be repaired stops none of the others.
 
     Args:
@@ -119,7 +124,7 @@ def reason_of(error: LightalignError | OSError) -> str:
 
 def explain_request(
     table: Mapping[str, Any], overrides: Sequence[str], progress: Progress = SILENT
-) -> list[cache.Explanation]:
+) -> list[Explanation]:
     """Explain every store that an extraction would ask for: its differences to the nearest one.
 
     Args:
@@ -132,19 +137,14 @@ def explain_request(
     """
     spec = build(ExtractSpec, apply_overrides(table, overrides), where="extract")
     opened, loaded = extract.prepare(spec, progress)
-    from ..extraction.loaded_encoder import splits_with_items  # imports torch, as the encoders do
-    from ..extraction.outputs import describe_outputs
-
     return [
-        cache.explain(spec.home, output.description)
+        explain(spec.home, output.description)
         for split in splits_with_items(opened, loaded, progress)
         for output in describe_outputs(spec, opened, loaded, split)
     ]
 
 
 def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[str, Any]) -> None:
-    from ..extraction.outputs import describe_outputs  # imports torch, as the encoders do
-
     opened, loaded = prepared
     assert spec.split is not None
     (output,) = describe_outputs(spec, opened, loaded, spec.split)
@@ -152,12 +152,12 @@ def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[
         recorded = StoreDescription(**manifest["description"])
         _check_shape(output.description, recorded, settings=manifest["settings"], home=spec.home)
         return
-    explained = cache.explain(spec.home, output.description)
     dataset = manifest["description"]["dataset"]
     place = f"with --data {dataset}=PATH"
     if is_drawn(dataset):
         place = "with --set source.NAME=VALUE, as it was drawn,"
-    fields = [difference.field for difference in explained.differences]
+    differences = explain(spec.home, output.description).differences
+    fields = [difference.field for difference in differences]
     raise SpecError(
         f"this dataset and these weights are not those of the store, {fields} differ: name them "
         f"{place} and --weights PATH"
@@ -165,7 +165,7 @@ def _check_key(spec: ExtractSpec, prepared: extract.Prepared, manifest: Mapping[
 
 
 def _check_shape(
-    found: StoreDescription,
+    expected: StoreDescription,
     recorded: StoreDescription,
     *,
     settings: Mapping[str, Any],
@@ -175,12 +175,12 @@ def _check_shape(
 
     Arrays of that shape would be allocated for what is computed.
     """
-    removal = removal_of_store(recorded.folder(home), home)
     for name in ("width", "tokens_per_item", "num_items"):
-        values = getattr(found, name), getattr(recorded, name)
-        if values[0] != values[1]:
+        claimed, real = getattr(recorded, name), getattr(expected, name)
+        if claimed != real:
+            removal = remedies.removal_of_store(recorded.folder(home), home)
             raise StoreCorruptError(
-                f"the manifest says {name} = {values[1]}, and these data and this encoder have "
-                f"{values[0]}: remove the store by `{removal}` "
-                f"and extract it again by `{extraction(recorded, settings, home=home)}`"
+                f"the manifest says {name} = {claimed}, and these data and this encoder have "
+                f"{real}: remove the store by `{removal}` "
+                f"and extract it again by `{remedies.extraction(recorded, settings, home=home)}`"
             )

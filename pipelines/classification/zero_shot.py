@@ -11,7 +11,7 @@ from ...featcache.known_datasets import kind_of, version_of
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import Modality
-from ..common.confusion_plot import draw_confusion
+from ..common.plots import draw_confusion
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
 from ..inputs.labelled_images import LabelledImages, require_images

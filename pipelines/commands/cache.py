@@ -20,7 +20,8 @@ StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` print
 @command()
 def cache_ls(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
     """List all feature stores, newest first."""
-    from ..rendering.training import store_rows, store_table
+    from ..cache.listing import store_rows
+    from ..rendering.training import store_table
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
@@ -97,8 +98,8 @@ def cache_explain(
     With --encoder and --data, and --set for every other option of `extract`, such as
     --set dtype=int8 or --set split=val: what that extraction would ask for, and the nearest store.
     """
+    from ..cache.explain import explain_stores
     from ..cache.repair import explain_request
-    from ..cache.stores import explain_stores
     from ..rendering.training import explanation_parts
 
     if encoder is not None and data is not None and store is None:
@@ -124,7 +125,7 @@ def cache_rm(
 ) -> None:
     """Remove one store, and its pairs with the last store of its split."""
     from ..cache.leftovers import clear_leftovers
-    from ..cache.stores import remove
+    from ..cache.remove import remove
 
     clear_leftovers(home)  # of an earlier removal that was killed: given again, it finds no store
     removed = remove(home, store, force=force)

@@ -17,7 +17,7 @@ def retrieve(spec: RetrieveSpec, output: CommandOutput) -> None:
     """Measure retrieval across the two sides of a run."""
     from ..evaluation.retrieve import run
     from ..metrics.number import report_line
-    from ..rendering.retrieval import retrieval_parts
+    from ..rendering.evaluations import retrieval_parts
 
     retrieved = run(spec, output.progress)
     output.result(
@@ -31,7 +31,7 @@ def retrieve(spec: RetrieveSpec, output: CommandOutput) -> None:
 def zero_shot(spec: ZeroShotSpec, output: CommandOutput) -> None:
     """Classify images by the nearest text, without training on any class."""
     from ..classification.zero_shot import run
-    from ..rendering.classification import zero_shot_parts
+    from ..rendering.evaluations import zero_shot_parts
 
     done = run(spec, output.progress)
     output.result(done.report, *zero_shot_parts(done))
@@ -43,7 +43,7 @@ def probe(spec: ProbeSpec, output: CommandOutput, *, overrides: Overrides = None
     from ...featcache.config import apply_overrides, build
     from ..classification.probe import run
     from ..metrics.number import report_line
-    from ..rendering.classification import accuracy_parts
+    from ..rendering.evaluations import accuracy_parts
 
     options = build(ProbeOptions, apply_overrides({}, overrides or []), where="probe")
     probed = run(replace(spec, options=options), output.progress)
@@ -56,7 +56,7 @@ def probe(spec: ProbeSpec, output: CommandOutput, *, overrides: Overrides = None
 def similarity(spec: SimilaritySpec, output: CommandOutput) -> None:
     """Compare cosines of pairs of texts with people's judgement of them."""
     from ..metrics.number import report_line
-    from ..rendering.similarity import similarity_parts
+    from ..rendering.evaluations import similarity_parts
     from ..similarity.similarity import run
 
     measured = run(spec, output.progress)
@@ -72,7 +72,7 @@ def rank_encoders(spec: RankSpec, output: CommandOutput) -> None:
     """Rank pairs of image and text encoders by how well they fit, before anything is trained."""
     from ..evaluation.rank_encoders import run
     from ..metrics.number import report_line
-    from ..rendering.similarity import ranking_parts
+    from ..rendering.evaluations import ranking_parts
 
     ranked = run(spec, output.progress)
     output.result(

@@ -21,7 +21,7 @@ def quickstart(
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
     from ..metrics.number import report_line
     from ..quickstart import run
-    from ..rendering.retrieval import retrieval_parts
+    from ..rendering.evaluations import retrieval_parts
     from ..rendering.training import extract_lines, train_lines
 
     source = source_options(overrides or [], verb="quickstart")

@@ -56,7 +56,6 @@ def train_adapter(
     Below `torchrun --nproc-per-node N --no-python` N processes share each batch, on a GPU each or
     on the CPU, and take the steps that one would.
     """
-    from ..planning import dry_run as rehearsal
     from ..rendering.training import train_estimate_parts, train_lines
     from ..training import train
 
@@ -67,6 +66,8 @@ def train_adapter(
     else:
         spec = _with_overrides(spec, {"same_text": same_text})
         if dry_run:
+            from ..planning import dry_run as rehearsal  # imports torch; a mistake is told without
+
             estimated = rehearsal.run(spec, output.progress)
             output.answer(estimated, *train_estimate_parts(estimated))
             return
@@ -106,7 +107,7 @@ def fine_tune(spec: FineTuneSpec, output: CommandOutput, *, overrides: Overrides
     """Train the adapter of a run on with a head of classes, on cached tokens."""
     from ...featcache.config import apply_overrides
     from ..classification.fine_tune import run
-    from ..rendering.classification import accuracy_parts, fine_tuned_line
+    from ..rendering.evaluations import accuracy_parts, fine_tuned_line
 
     options = options_of(spec.protocol, apply_overrides({}, overrides or []))
     tuned = run(replace(spec, **options), output.progress)

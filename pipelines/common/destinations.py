@@ -1,4 +1,4 @@
-"""Check a place that a user has named to write to, before the long part of the work begins."""
+"""Check the place of an output before the long part of the work begins."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ _MARKS = {b"<!doctype html>": _PAGE_MARK, b"\x89PNG\r\n\x1a\n": _PICTURE_MARK}
 
 
 def is_own_file(path: Path) -> bool:
-    """Return whether a file is a page or a picture that says that we have written it."""
+    """Return whether a file is a page or a picture that names us as its generator."""
     with open_regular(path) as file:
         head = file.read(_HEAD)
     return any(head.startswith(start) and mark in head for start, mark in _MARKS.items())
@@ -31,7 +31,7 @@ def never_own(_path: Path) -> bool:
 def check_file(
     path: Path, *, option: str, force: bool, is_own: Callable[[Path], bool] = is_own_file
 ) -> None:
-    """Pass if a file may be written: nothing is there, or what may be replaced.
+    """Check that a file may be written: nothing is there, or a file that may be replaced.
 
     Args:
         path: The file; folders that miss above it will be made.
@@ -65,7 +65,7 @@ def check_file(
 def check_folder(
     path: Path, *, option: str, force: bool, is_own: Callable[[Path], bool], what: str
 ) -> None:
-    """Pass if a folder may be written: nothing is there, an empty one, or one to be replaced.
+    """Check that a folder may be written: none is there, an empty one, or one to be replaced.
 
     Args:
         path: The folder; those that miss above it will be made.
@@ -95,12 +95,13 @@ def check_folder(
 
 
 def _mode(path: Path, option: str) -> int | None:
-    """Return what stands at a path, or None if it can be made there.
+    """Return the mode of the file at a path, or None if there is none and one can be made.
 
     Raises:
         SpecError: It is a link, or nothing can be made there.
     """
     try:
+        # of a link itself: an atomic replacement would put the file in place of the link
         mode = path.lstat().st_mode
     except FileNotFoundError:
         _check_above(path, option)
@@ -116,7 +117,7 @@ def _mode(path: Path, option: str) -> int | None:
 
 
 def _check_above(path: Path, option: str) -> None:
-    """Pass if all folders above a path are there or can be made."""
+    """Check that all folders above a path are there or can be made."""
     for folder in path.absolute().parents:
         if not os.path.lexists(folder):
             continue

@@ -1,24 +1,31 @@
-"""Plots of lines as SVG text: they stand in a page as they are, scale with it, need no script."""
+"""Plots as SVG text: they stand in a page as they are, scale with it, and need no script.
+
+A plot of lines takes its style from the page. A confusion matrix is a file of its own, too, and
+holds its style.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#8a6d00",
-    "#56b4e9",
-    "#000000",
-)  # of Okabe and Ito, told apart by colour-blind eyes; its yellow is too pale for a line
+# of Okabe and Ito, told apart by colour-blind eyes; their yellow is too pale for a line
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#000000")
 _WIDTH, _HEIGHT = 640.0, 400.0  # units of the drawing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 40.0, 20.0, 64.0  # half of "10,000" is right of its tick
 _MOST_TICKS = 6
 _LOG_RATIO = 50  # from here on an axis of positive numbers is logarithmic
 
+_MATRIX = 720.0  # pixels of the whole matrix, if its cells are neither at their least nor most
+_CELL = (4.0, 44.0)
+_FONT = (3.0, 13.0)  # with 200 classes one has to zoom in to read them, which an SVG allows
+_NUMBERS = 24  # classes up to which the cells hold numbers
+_LIGHT, _DARK = (240, 246, 253), (8, 48, 107)  # a share of almost 0, and of 1
+_LETTER = 0.58  # width of a letter over the font size, of most fonts without serifs
+_LEGEND_STEPS = 5
+
 Line = Mapping[str, Sequence[float | int]]
+Points = Sequence[tuple[float, float]]
 
 
 def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
@@ -30,38 +37,43 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
         x_label: What x is.
         y_label: What y is.
     """
-    finite = {label: _finite(line) for label, line in lines.items()}
-    points = [point for line in finite.values() for point in line]
+    curves = {label: _finite(line) for label, line in lines.items()}
+    points = [point for curve in curves.values() for point in curve]
     if not points:
         return "<p>No numbers to plot.</p>"
+    bands = {label: _outline(line) for label, line in lines.items()}
     xs, ys = zip(*points, strict=True)
-    across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, logarithmic=_wants_logarithm(xs))
-    bands = {label: _band(line) for label, line in lines.items()}
-    edges = [edge for band in bands.values() for _, *both in band for edge in both]
-    up = _Axis(min(0.0, *ys, *edges), max((*ys, *edges)), _HEIGHT - _BOTTOM, _TOP)
+    logarithmic = min(xs) > 0 and max(xs) / min(xs) >= _LOG_RATIO
+    across = _Axis(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, logarithmic=logarithmic)
+    heights = [*ys, *(edge for band in bands.values() for _, edge in band)]
+    # from zero on, so that a difference looks as large as it is
+    up = _Axis(min(0.0, *heights), max(heights), _HEIGHT - _BOTTOM, _TOP)
+
+    def placed(curve: Points) -> str:
+        return " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in curve)
+
     parts = [*_frame(across, up, x_label, y_label)]
-    for number, (label, line) in enumerate(finite.items()):
+    legend = ""
+    for number, (label, curve) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
-        dash = ' stroke-dasharray="7 5"' if number >= len(COLOURS) else ""
-        band = bands[label]
-        around = [(x, high) for x, _, high in band] + [(x, low) for x, low, _ in reversed(band)]
-        if around:
-            path = " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in around)
-            parts.append(f'<polygon fill="{colour}" fill-opacity="0.15" points="{path}"/>')
-        path = " ".join(f"{across.place(x):.1f},{up.place(y):.1f}" for x, y in line)
-        parts.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="2.5"{dash} points="{path}">'
-            f"<title>{escape(label)}</title></polyline>"
-        )
-        if len(line) == 1:
-            ((x, y),) = line
-            place = f'cx="{across.place(x):.1f}" cy="{up.place(y):.1f}"'
-            parts.append(f'<circle {place} r="5" fill="{colour}"/>')
-    legend = "".join(
-        f'<li><span style="background:{COLOURS[number % len(COLOURS)]}"></span>{escape(label)}</li>'
-        for number, label in enumerate(finite)
+        dash = {"stroke_dasharray": "7 5"} if number >= len(COLOURS) else {}
+        if bands[label]:
+            shaded = placed(bands[label])
+            parts.append(_element("polygon", fill=colour, fill_opacity="0.15", points=shaded))
+        style = {"fill": "none", "stroke": colour, "stroke_width": "2.5", **dash}
+        title = _element("title", escape(label))
+        parts.append(_element("polyline", title, **style, points=placed(curve)))
+        if len(curve) == 1:  # of which no line is drawn
+            ((x, y),) = curve
+            parts.append(_element("circle", cx=across.place(x), cy=up.place(y), r=5, fill=colour))
+        legend += f'<li><span style="background:{colour}"></span>{escape(label)}</li>'
+    drawing = _element(
+        "svg",
+        "".join(parts),
+        **{"class": "plot", "viewBox": f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}", "role": "img"},
+        xmlns="http://www.w3.org/2000/svg",
     )
-    return f'{_drawing(parts, _WIDTH, _HEIGHT)}<ul class="legend">{legend}</ul>'
+    return f'{drawing}<ul class="legend">{legend}</ul>'
 
 
 class _Axis:
@@ -91,53 +103,134 @@ class _Axis:
         return [step * number for number in range(first, last + 1)]
 
 
-def _wants_logarithm(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
-
-
-def _finite(line: Line) -> list[tuple[float, float]]:
+def _finite(line: Line) -> Points:
     pairs = zip(map(float, line["x"]), map(float, line["y"]), strict=True)
     return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
 
-def _band(line: Line) -> list[tuple[float, float, float]]:
-    """Return x, lower and upper edge of what is shaded around a line."""
+def _outline(line: Line) -> Points:
+    """Return the corners of what is shaded around a line: upper edges onward, lower ones back."""
     triples = zip(line["x"], line.get("low", ()), line.get("high", ()), strict=False)
-    floats = ((float(x), float(low), float(high)) for x, low, high in triples)
-    return [triple for triple in floats if math.isfinite(sum(triple))]
+    floats = [tuple(map(float, triple)) for triple in triples]
+    finite = [triple for triple in floats if math.isfinite(sum(triple))]
+    return [(x, high) for x, _, high in finite] + [(x, low) for x, low, _ in reversed(finite)]
 
 
 def _frame(across: _Axis, up: _Axis, x_label: str, y_label: str) -> list[str]:
+    grid, middle, end = {"class": "grid"}, {"class": "middle"}, {"class": "end"}
     parts = []
     for tick in across.ticks():
         x = across.place(tick)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{up.start}" y2="{up.end}" class="grid"/>'
-        )
-        parts.append(f'<text x="{x:.1f}" y="{up.start + 24}" class="middle">{_number(tick)}</text>')
+        parts.append(_element("line", x1=x, x2=x, y1=up.start, y2=up.end, **grid))
+        parts.append(_element("text", _number(tick), x=x, y=up.start + 24, **middle))
     for tick in up.ticks():
         y = up.place(tick)
-        ends = f'x1="{across.start}" x2="{across.end}"'
-        parts.append(f'<line {ends} y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(
-            f'<text x="{across.start - 8}" y="{y + 6:.1f}" class="end">{_number(tick)}</text>'
-        )
-    middle = (across.start + across.end) / 2
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 12}" class="middle">{escape(x_label)}</text>')
-    centre = (up.start + up.end) / 2
-    turn = f"rotate(-90 18 {centre})"
-    parts.append(
-        f'<text x="18" y="{centre}" class="middle" transform="{turn}">{escape(y_label)}</text>'
-    )
-    return parts
+        parts.append(_element("line", x1=across.start, x2=across.end, y1=y, y2=y, **grid))
+        parts.append(_element("text", _number(tick), x=across.start - 8, y=y + 6, **end))
+    centre_x, centre_y = (across.start + across.end) / 2, (up.start + up.end) / 2
+    turned = {**middle, "transform": f"rotate(-90 18 {centre_y})"}
+    return [
+        *parts,
+        _element("text", escape(x_label), x=centre_x, y=_HEIGHT - 12, **middle),
+        _element("text", escape(y_label), x=18, y=centre_y, **turned),
+    ]
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
-def _drawing(parts: Sequence[str], width: float, height: float) -> str:
-    return (
-        f'<svg class="plot" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+def draw_confusion(curve: Mapping[str, Any]) -> str:
+    """Return the picture of a confusion matrix: rows are classes, shades shares of a row.
+
+    Args:
+        curve: `title`, `x_label`, `y_label`, `names` and `matrix`, as reports hold them; without
+            a title the picture has none, for a page that has its own.
+    """
+    names: Sequence[str] = curve["names"]
+    cell = min(_CELL[1], max(_CELL[0], _MATRIX / len(names)))
+    font = min(_FONT[1], max(_FONT[0], 0.8 * cell))
+    margin = 16 + _LETTER * font * max(map(len, names))
+    left, top = margin + 24, margin + 64
+    side = cell * len(names)
+    size = {"width": f"{left + side + 110:.0f}", "height": f"{top + side + 40:.0f}"}
+    centred = {"text_anchor": "middle"}
+    parts = [
+        _element("rect", **size, fill="#ffffff"),
+        *([_text(16.0, 26.0, curve["title"], 16.0)] if "title" in curve else []),
+        _text(left + side / 2, 48.0, curve["x_label"], 13.0, **centred),
+        _text(18.0, top + side / 2, curve["y_label"], 13.0, -90, **centred),
+    ]
+    for number, name in enumerate(names):
+        middle = (number + 0.5) * cell
+        parts.append(_text(left - 5, top + middle + font / 3, name, font, text_anchor="end"))
+        parts.append(_text(left + middle + font / 3, top - 5, name, font, -90))
+    for row, counts in enumerate(curve["matrix"]):
+        total, y = sum(counts), top + row * cell
+        for column, count in enumerate(counts):
+            if not count:
+                continue
+            share, x = count / total, left + column * cell
+            about = f"{names[row]} taken for {names[column]}: {count} of {total}"
+            title = _element("title", escape(f"{about} ({100 * share:.1f} %)", quote=False))
+            parts.append(
+                _element("rect", title, x=x, y=y, width=cell, height=cell, fill=_shade(share))
+            )
+            # in smaller cells nobody could read them; the title shows them to the mouse
+            if len(names) <= _NUMBERS:
+                font_size = 0.32 * cell
+                place = x + cell / 2, y + cell / 2 + font_size / 3
+                colour = "#ffffff" if share > 0.45 else "#222222"
+                percent = f"{100 * share:.0f}"
+                parts.append(_text(*place, percent, font_size, **centred, fill=colour))
+    edge = {"fill": "none", "stroke": "#555555"}
+    parts.append(_element("rect", x=left, y=top, width=side, height=side, **edge))
+    parts += _legend(left + side + 24, top)
+    # a file of its own has no page around it that says how large and in which font
+    style = {
+        "viewBox": f"0 0 {size['width']} {size['height']}",
+        **size,
+        "font_family": "sans-serif",
+    }
+    content = "\n".join(["", *parts, ""])
+    return _element("svg", content, xmlns="http://www.w3.org/2000/svg", **style) + "\n"
+
+
+def _legend(left: float, top: float) -> list[str]:
+    height = 22
+    style = {"stroke": "#bbbbbb", "stroke_width": "0.5"}
+    parts = [_text(left, top - 8, "% of row", 11.0)]
+    for step in range(_LEGEND_STEPS):
+        share, y = 1 - step / (_LEGEND_STEPS - 1), top + step * height
+        box = {"x": left, "y": y, "width": 18, "height": height, "fill": _shade(share)}
+        parts.append(_element("rect", **box, **style))
+        parts.append(_text(left + 24, y + height / 2 + 4, f"{100 * share:.0f}", 11.0))
+    return parts
+
+
+def _shade(share: float) -> str:
+    """Return the colour of a share in [0, 1]."""
+    channels = (low + share * (high - low) for low, high in zip(_LIGHT, _DARK, strict=True))
+    return "#" + "".join(f"{round(channel):02x}" for channel in channels)
+
+
+def _text(x: float, y: float, text: str, size: float, turned: int = 0, /, **style: object) -> str:
+    style = {"text_anchor": "start", "fill": "#222222", **style}
+    if turned:
+        style["transform"] = f"rotate({turned} {x:.1f} {y:.1f})"
+    return _element("text", escape(text, quote=False), x=x, y=y, font_size=size, **style)
+
+
+def _element(name: str, content: str | None = None, /, **attributes: object) -> str:
+    """Return an element of SVG; floats among its attributes get one digit after the point.
+
+    Args:
+        name: Its name.
+        content: What stands in it, escaped, or None for an empty element.
+        attributes: By their names, in which `_` stands for `-`.
+    """
+    start = name + "".join(
+        f' {key.replace("_", "-")}="{format(value, ".1f" if isinstance(value, float) else "")}"'
+        for key, value in attributes.items()
     )
+    return f"<{start}/>" if content is None else f"<{start}>{content}</{name}>"

@@ -17,7 +17,7 @@ def prefetch(
     workers: int = 1,
     initializer: Callable[[], None] | None = None,
 ) -> Generator[Out, None, None]:
-    """Yield `function` of each input, in order, with up to `ahead` further ones in the making.
+    """Yield `function` of each input, in order, while threads compute up to `ahead` further ones.
 
     An error is raised in the place of its result. Threads suffice where the work is decoding,
     tokenising or copying, which release the interpreter lock.
@@ -36,6 +36,7 @@ def prefetch(
     pool = ThreadPoolExecutor(workers, initializer=initializer)
     try:
         for value in inputs:
+            # submitted before the oldest is waited for: `ahead` others are then under way
             waiting.append(pool.submit(function, value))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()

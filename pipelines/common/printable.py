@@ -1,4 +1,4 @@
-"""Text of others as a terminal, a page or a picture may show it: nothing in it acts.
+"""Untrusted text made harmless for a terminal, a page or a picture.
 
 Captions, ids, names of files and messages of libraries may hold escape sequences that move a
 terminal's cursor or set its clipboard, characters that turn the direction of all that follows, and
@@ -23,7 +23,7 @@ _NOT_IN_PAGES = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""Return a text in one line, in which what would act on a terminal is shown as an escape.
+    r"""Return a text in one line, with escapes for all characters that a terminal would act on.
 
     The character ESC becomes the four characters `\x1b`.
     """

@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Receive what a verb does; this one listens to nothing.
+    """Listener to the progress of a verb; this one ignores everything.
 
     Attributes:
         shows_downloads: Whether libraries may draw their own download bars on standard error.

@@ -1,4 +1,4 @@
-"""In which precision a training computes, from which seed, and whether to one result only."""
+"""Precision, seed and determinism of a training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def seeded(seed: int, *, device: torch.device, deterministic: bool) -> Iterator[None]:
-    """Seed what is random within the block, and leave it outside as it was.
+    """Seed torch within the block, and restore its state afterwards.
 
     Args:
         seed: The seed.

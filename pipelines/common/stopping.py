@@ -1,4 +1,4 @@
-"""Message of a stopped command: which part of its work is kept, and how to go on with it."""
+"""Message of a stopped command: the work that it keeps, and how to go on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ _kept = [_NOTHING]
 
 
 def begin() -> None:
-    """Forget what the command before has kept."""
+    """Reset the message for a new command."""
     _kept[0] = _NOTHING
 
 
 def keep(text: str) -> None:
-    """Note what is kept from now on, and how to go on with it."""
+    """Set the message from now on."""
     _kept[0] = text
 
 
 @contextmanager
 def keeping(text: str) -> Iterator[None]:
-    """Note what is kept within the block; after an error or a stop it stays what was kept there."""
+    """Set the message within the block; after an error or a stop it stays."""
     before = kept()
     keep(text)
     yield
@@ -28,5 +28,5 @@ def keeping(text: str) -> Iterator[None]:
 
 
 def kept() -> str:
-    """Return what is kept where the command is stopped now."""
+    """Return the message for a stop at this moment."""
     return _kept[0]

@@ -1,7 +1,7 @@
-"""Standard streams as a command has them: full, closed, or of a terminal that is gone.
+"""Standard streams that may be full, closed, or of a terminal that is gone.
 
-What is said on standard error beside the work is lost where nobody can take it, and the work goes
-on. What is printed on standard output is the result, and losing it is an error.
+A message on standard error that cannot be written is dropped, and the work goes on. Standard output
+is the result of a command, and losing it is an error.
 """
 
 import errno
@@ -19,8 +19,8 @@ _STANDARD_ERROR = 2  # the last of the descriptors of standard streams
 _CLOSED: set[str] = set()  # streams that were closed before the command began
 
 
-class _Said(io.FileIO):
-    """Stream that loses what cannot be written."""
+class _MessageStream(io.FileIO):
+    """Stream for messages, which drops what cannot be written."""
 
     def write(self, content: Any) -> int:
         size = memoryview(content).nbytes
@@ -31,8 +31,8 @@ class _Said(io.FileIO):
         return size if written is None else written  # None: it would have to wait
 
 
-class _Result(io.FileIO):
-    """Stream that says that it is the result which cannot be written."""
+class _ResultStream(io.FileIO):
+    """Stream for the result, whose loss is an error of its own."""
 
     def write(self, content: Any) -> int | None:  # type: ignore[override]  # None: it has to wait
         try:
@@ -44,9 +44,9 @@ class _Result(io.FileIO):
 
 
 def prepare() -> None:
-    """Make the standard streams such that no line of progress ends the work."""
+    """Replace the standard streams, so that a message that cannot be written ends no work."""
     _open_closed()
-    for name, kind in (("stdout", _Result), ("stderr", _Said)):
+    for name, kind in (("stdout", _ResultStream), ("stderr", _MessageStream)):
         stream = getattr(sys, name)
         if name not in _CLOSED and isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # of one that has no descriptor
@@ -54,23 +54,25 @@ def prepare() -> None:
 
 
 def _as_kind(stream: io.TextIOWrapper, kind: Callable[..., io.FileIO]) -> io.TextIOWrapper:
+    # what the old stream holds would otherwise come after what the new one writes
     stream.flush()
     raw = kind(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",  # what it cannot show must not lose the result
-        line_buffering=stream.line_buffering or kind is _Said,
+        line_buffering=stream.line_buffering or kind is _MessageStream,
         write_through=stream.write_through,
     )
 
 
 def _open_closed() -> None:
-    """Open what a service has closed: what is said there is for nobody, and goes into no file.
+    """Open the standard streams that are closed, as by a service, on the null device.
 
     Without this the next file that is opened, such as a shard, would be what libraries print into.
     """
     _CLOSED.clear()
+    # the system gives the lowest free descriptor, so this fills the closed ones
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
         pass
     os.close(descriptor)
@@ -81,7 +83,7 @@ def _open_closed() -> None:
 
 
 def require_output() -> None:
-    """Pass if there is a standard output for what a program is to read there.
+    """Check that there is a standard output for a program to read.
 
     Raises:
         ResultLostError: It was closed before the command began.
@@ -91,7 +93,7 @@ def require_output() -> None:
 
 
 def flush_result() -> None:
-    """Write what is left of the result.
+    """Flush the result.
 
     Raises:
         ResultLostError: It cannot be written.
@@ -101,10 +103,11 @@ def flush_result() -> None:
 
 
 def drop_result() -> None:
-    """Let what is left of a result that cannot be written be no error of the interpreter's end."""
+    """Drop the rest of a result that cannot be written, so that the interpreter ends in silence."""
     try:
         sys.stdout.flush()
     except OSError:
+        # the interpreter flushes once more at its end, and would print an error of its own
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

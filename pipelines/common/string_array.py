@@ -1,4 +1,4 @@
-"""Many strings as two arrays, which open in no time however many there are."""
+"""Many strings as two arrays, which are mapped and not read when they are opened."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,14 +31,14 @@ class Strings:
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Strings":
-        """Return these strings."""
+        """Encode strings."""
         encoded = [string.encode(errors=_ERRORS) for string in strings]
         ends = np.cumsum([len(piece) for piece in encoded], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
 
     @classmethod
     def read(cls, folder: Path, name: str) -> "Strings":
-        """Map what `write` wrote.
+        """Map the files of `write`.
 
         Raises:
             StoreCorruptError: A file is missing or damaged.
@@ -49,6 +49,7 @@ class Strings:
                 f"{folder}: the {name} are {content.dtype}{list(content.shape)} with ends in "
                 f"{ends.dtype}{list(ends.shape)}, not one line of bytes and one of int64"
             )
+        # the last end alone: reading all of a million would undo the mapping
         if len(content) != (int(ends[-1]) if len(ends) else 0):
             raise StoreCorruptError(f"{folder}: the {name} and their ends contradict one another")
         return cls(content, ends)
@@ -67,6 +68,7 @@ class Strings:
         Raises:
             StoreCorruptError: The ends contradict one another there, or the bytes are no UTF-8.
         """
+        # checked here, as `read` has looked at the last end alone
         start, end = int(self._ends[row - 1]) if row else 0, int(self._ends[row])
         if not 0 <= start <= end <= len(self._content):
             raise StoreCorruptError(f"row {row} of saved strings is from byte {start} to {end}")
@@ -77,7 +79,7 @@ class Strings:
 
 
 def files_of(name: str) -> tuple[str, str]:
-    """Return the names of the files of some strings: of their bytes, and of their ends."""
+    """Return the names of two files: of the bytes, and of the ends of the strings."""
     return f"{name}.npy", f"{name}-ends.npy"
 
 

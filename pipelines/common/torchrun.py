@@ -1,4 +1,4 @@
-"""Place of this process among those that torchrun started; needs no torch."""
+"""Rank of this process among those that torchrun started; needs no torch."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where processes find one another
 
 @dataclass(frozen=True)
 class Launch:
-    """Place of this process among those that train together.
+    """Rank of this process among those that train together.
 
     Attributes:
         rank: Number of this process, in [0, count).
@@ -25,7 +25,7 @@ class Launch:
 
     @classmethod
     def of_environment(cls) -> "Launch":
-        """Read what torchrun has set; without it this process is the only one.
+        """Read the variables of torchrun; without them this process is the only one.
 
         Raises:
             SpecError: There are several processes, and this one's number is missing or wrong.

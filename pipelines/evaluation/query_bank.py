@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int64
 
 from ...featcache.errors import SpecError, StoreNotFoundError
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.store.catalog import StoresByKey
+from ...featcache.store.catalog import read_catalog
 from ...featcache.types import Side
 from ..common.progress import Progress
 from ..inputs.pairs import BatchRows, PairDataset
@@ -47,7 +47,7 @@ def find_bank(
         StoreNotFoundError: The stores that were trained on are not there.
         SpecError: Every training item is evaluated, too.
     """
-    stored = StoresByKey.of(home)
+    stored = read_catalog(home)
     recorded = evaluated.stores["train"]
     keys = {side: recorded[side.value]["key"] for side in evaluated.sides}
     entries = {side: stored.get(key) for side, key in keys.items()}

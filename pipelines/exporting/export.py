@@ -55,8 +55,10 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
         _require_exact(table, spec)
     path = expanded(spec.output).absolute()
     atomic_files.clear_abandoned_beside(path)
+    # refused before encoders are opened, which takes long
     _check_free(path, force=spec.force)
     _require_packages(spec.to)
+    of_target = {name: metadata.version(name) for name in TARGETS[spec.to]}
     with atomic_files.making(path.parent), atomic_files.replacing(path) as temporary:
         temporary.mkdir()
         towers = _write(spec, folder, temporary, progress)
@@ -64,11 +66,11 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
             "format": f"{_FORMAT} {spec.to}",
             "version": VERSION,
             "run": folder.name,
-            "versions": _versions(spec.to),
+            "versions": {"lightalign": __version__, **library_versions(), **of_target},
             "towers": towers,
         }
         atomic_files.write_json(temporary / ABOUT, about)
-        _check_free(path, force=spec.force)  # it may have come meanwhile
+        _check_free(path, force=spec.force)  # something may have come while towers were written
     size = sum(file.stat().st_size for file in atomic_files.files_below(path))
     inexact = inexact_sides(table, towers) if spec.whole else {}
     remedy = f"for whole towers {_remedy(table, inexact, spec)}" if inexact else None
@@ -139,29 +141,9 @@ def _require_packages(target: str) -> None:
         )
 
 
-def _versions(target: str) -> dict[str, str]:
-    of_target = {name: metadata.version(name) for name in TARGETS[target]}
-    return {"lightalign": __version__, **library_versions(), **of_target}
-
-
 def _write(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> dict[str, Any]:
-    # these import torch; a mistake is reported without it
-
     if spec.to == "onnx":
-        return write_towers(
-            folder,
-            place,
-            towers=spec.towers,
-            whole=spec.whole,
-            weights=spec.weights,
-            progress=progress,
-        )
-    modality = _tower_for_stock(spec)
-    return write_tower(
-        folder,
-        place,
-        modality=modality,
-        weights=spec.weights,
-        remedy=_remedy_for_rounding(run_folder.read_spec(folder), modality.value, spec),
-        progress=progress,
-    )
+        return write_towers(spec, folder, place, progress)
+    side = _tower_for_stock(spec)
+    remedy = _remedy_for_rounding(run_folder.read_spec(folder), side.value, spec)
+    return write_tower(spec, folder, place, modality=side, remedy=remedy, progress=progress)

@@ -1,6 +1,5 @@
 """Write the towers of a run as ONNX files; `export.py` says which, and what they take."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..common.progress import Progress
 from ..extraction.exact import inexact_sides, why_inexact
 from ..runs import run_folder
 from ..runs.embedder import Embedder
+from .export_spec import ExportSpec
 from .onnx_files import OnnxTower, write_onnx
 from .towers import (
     AdapterTower,
@@ -32,33 +32,17 @@ from .towers import (
 _ROWS = ((3, 5), (1, 1), (2, 9))  # of the made-up features that a written tower is tried on
 
 
-def write_towers(
-    folder: Path,
-    place: Path,
-    *,
-    towers: Sequence[str],
-    whole: bool,
-    weights: Mapping[str, Path],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Write ONNX files of the run in `folder` into `place`, and say what they are.
-
-    Args:
-        folder: Folder of the run.
-        place: Folder to write into.
-        towers: Modalities; none for all.
-        whole: Whether to write files from the encoders' inputs on, too.
-        weights: Weights by encoder name, where they are not found otherwise.
-        progress: Receives notes.
+def write_towers(spec: ExportSpec, folder: Path, place: Path, progress: Progress) -> dict[str, Any]:
+    """Write ONNX files of the run in `folder` into `place`, and return a table of each tower.
 
     Raises:
         ExportError: A tower cannot be written, or gives other cosines.
         LightalignError: The run or its encoders cannot be opened; see `Embedder`.
     """
-    embedder = Embedder(folder, device="cpu", weights=weights) if whole else None
+    embedder = Embedder(folder, device="cpu", weights=spec.weights) if spec.whole else None
     adapter = embedder.adapter if embedder is not None else load_adapter(folder)[0]
     described = {}
-    for modality in map(Modality, towers or [side.value for side in adapter.paths]):
+    for modality in map(Modality, spec.towers or [side.value for side in adapter.paths]):
         tower = AdapterTower(adapter, modality)
         entry = encoder_table(folder, modality)
         entry["padding_takes_part"] = padding_takes_part(tower)
@@ -109,6 +93,7 @@ def _write_whole(
     whole = WholeTower(portable, reading, tower)
     write_onnx(place / f"{name}.onnx", whole, portable.collate(prepared[:3]), portable.axes)
     written = OnnxTower(place / f"{name}.onnx")
+    # one by one, so that no row is padded; a batch of all shows what padding changes
     alone = np.concatenate([written(*portable.collate([example])) for example in prepared])
     differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(embedder, tower.modality))}
     with torch.inference_mode():
@@ -124,11 +109,12 @@ def _write_whole(
 
 def _describe_file(place: Path, name: str, written: OnnxTower, worst: float) -> dict[str, Any]:
     file = place / f"{name}.onnx"
-    beside = sorted(other.name for other in place.glob(f"{name}.onnx.*"))
+    # weights beyond 2 GB, the most that one ONNX file holds, lie beside it
+    files = [file, *place.glob(f"{name}.onnx.*")]
     return {
         "file": file.name,
         "sha256": atomic_files.sha256_file(file),
-        "bytes": sum((place / part).stat().st_size for part in [file.name, *beside]),
+        "bytes": sum(part.stat().st_size for part in files),
         **written.describe(),
         "largest_cosine_difference": worst,
     }

@@ -59,6 +59,7 @@ def write_onnx(
             reason = " ".join(str(error).split())[:300]
             raise ExportError(f"{path.stem} cannot be written as ONNX: {reason}") from error
         assert program is not None, "an export without a file returns a program"
+        # the exporter fixes an axis without a word where a part of the module needs its length
         _require_any_length(program, path, axes)
         _rename_inner(program, [*axes, OUTPUT])
         with by_library(path):
@@ -66,11 +67,7 @@ def write_onnx(
 
 
 class OnnxTower:
-    """Run an ONNX file by onnxruntime on the CPU.
-
-    Args:
-        path: The file.
-    """
+    """Run an ONNX file by onnxruntime on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -81,28 +78,22 @@ class OnnxTower:
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Return type and shape of each input and output; an axis of any length has a name."""
+        sides = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
         return {
-            key: {node.name: {"type": node.type, "shape": node.shape} for node in nodes}
-            for key, nodes in (
-                ("inputs", self._session.get_inputs()),
-                ("outputs", self._session.get_outputs()),
-            )
+            side: {node.name: {"type": node.type, "shape": node.shape} for node in nodes}
+            for side, nodes in sides.items()
         }
 
     def __call__(self, *inputs: Tensor) -> np.ndarray:
         """Return the embeddings of one batch."""
-        names = [found.name for found in self._session.get_inputs()]
+        names = [node.name for node in self._session.get_inputs()]
         batch = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
-        found: np.ndarray = self._session.run([OUTPUT], batch)[0]
-        return found
+        embeddings: np.ndarray = self._session.run([OUTPUT], batch)[0]
+        return embeddings
 
 
 class _Positional(nn.Module):
-    """Take all inputs by position, so that their shapes can be described alike.
-
-    Args:
-        module: What is run.
-    """
+    """Take all inputs by position, so that their shapes can be described alike."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

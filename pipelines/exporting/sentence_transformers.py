@@ -1,6 +1,6 @@
 """Write a tower of a run as a folder that sentence-transformers opens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...featcache.types import Modality
 from ...featcache.writing import by_library
 from ..common.progress import Progress
 from ..runs.embedder import Embedder
+from .export_spec import ExportSpec
 from .stock_modules import build_model, express, require_transformers
 from .towers import (
     cosine_difference,
@@ -25,21 +26,21 @@ from .towers import (
 
 
 def write_tower(
+    spec: ExportSpec,
     folder: Path,
     place: Path,
     *,
     modality: Modality,
-    weights: Mapping[str, Path],
     remedy: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Write one tower of the run in `folder` into `place`, and say what it is.
+    """Write one tower of the run in `folder` into `place`, and return a table of it.
 
     Args:
+        spec: Where the encoder's weights are, if they are not found otherwise.
         folder: Folder of the run.
         place: Folder to write into.
         modality: Which tower.
-        weights: Weights by encoder name, where they are not found otherwise.
         remedy: What to do if its cosines are not those of the run, or nothing.
         progress: Receives notes.
 
@@ -47,23 +48,24 @@ def write_tower(
         ExportError: The tower cannot be expressed in stock modules, or gives other cosines.
         LightalignError: The run or its encoder cannot be opened; see `Embedder`.
     """
-    embedder = Embedder(folder, device="cpu", weights=weights)
+    embedder = Embedder(folder, device="cpu", weights=spec.weights)
     reading = open_reading(embedder, modality)
     portable = reading.encoder.portable(reading.kind.layer_read(reading.layer))
     require_transformers(portable, reading.encoder.name)
     stock = express(embedder.adapter, modality, reading)
     progress.note(f"writing the {modality.value} tower for sentence-transformers")
-    described = encoder_table(folder, modality)
+    table = encoder_table(folder, modality)
     with quiet():
         model = build_model(stock, portable)
         with by_library(place):
             model.save(str(place), create_model_card=False)
+        # as it will be opened elsewhere, not the model in memory
         embeddings = _encode_saved(place, probe_contents(modality))
     name = f"the {modality.value} tower"
     difference = cosine_difference(embeddings, embed_probe(embedder, modality))
-    described["modules"] = [type(module).__name__ for module in model]
-    described["largest_cosine_difference"] = require_faithful({name: difference}, remedy=remedy)
-    return {modality.value: described}
+    table["modules"] = [type(module).__name__ for module in model]
+    table["largest_cosine_difference"] = require_faithful({name: difference}, remedy=remedy)
+    return {modality.value: table}
 
 
 def _encode_saved(place: Path, contents: Sequence[Any]) -> Float[np.ndarray, "n embed"]:

@@ -48,12 +48,11 @@ _REASONS = {  # by part, what of it no stock module does
 
 @dataclass(frozen=True)
 class Dense:
-    """Dense layer: activation(weight x + bias).
+    """Dense layer: weight x + bias, with a GELU of that if `gelu`.
 
     Attributes:
         weight: Matrix, [out, features].
         bias: What is added, [out], or None.
-        gelu: Whether a GELU follows.
     """
 
     weight: Tensor
@@ -63,11 +62,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """Layer norm with the gain and bias of `norm`.
-
-    Attributes:
-        norm: The norm.
-    """
+    """Layer norm with the gain and bias of `norm`."""
 
     norm: nn.LayerNorm
 
@@ -110,11 +105,11 @@ def express(adapter: Adapter, modality: Modality, reading: EncoderView) -> Stock
         if isinstance(step, MeanPool | ClsPool | ConcatPool):
             _add_pool(tower, step, where)
             continue
-        parts = _translate(step, modality)
-        if parts is None:
+        translate = _TRANSLATIONS.get(type(step))
+        if translate is None:
             reason = _REASONS.get(_part(step), "no stock module does the same")
             raise _inexpressible(where, reason)
-        (tower.after if tower.pool else tower.before).extend(parts)
+        (tower.after if tower.pool else tower.before).extend(translate(step, modality))
     assert tower.pool, "every tower ends in one token a row"
     return tower
 
@@ -136,14 +131,14 @@ def build_model(tower: StockTower, portable: ExportableEncoder) -> Any:
         max_seq_length=portable.max_tokens,
         model_kwargs={"dtype": torch.float32},  # as features were extracted, whatever the file has
     )
-    chain: list[Any] = [encoder]
-    width = encoder.get_embedding_dimension()
-    chain += [_build(part, "token_embeddings") for part in tower.before]
-    for part in tower.before:
-        width = len(part.weight) if isinstance(part, Dense) else width
-    chain.append(modules.Pooling(width, tower.pool))
-    chain += [_build(part, "sentence_embedding") for part in tower.after]
-    chain.append(modules.Normalize())
+    outs = [len(part.weight) for part in tower.before if isinstance(part, Dense)]
+    chain: list[Any] = [
+        encoder,
+        *(_build(part, "token_embeddings") for part in tower.before),
+        modules.Pooling([encoder.get_embedding_dimension(), *outs][-1], tower.pool),
+        *(_build(part, "sentence_embedding") for part in tower.after),
+        modules.Normalize(),
+    ]
     return SentenceTransformer(modules=chain, device="cpu").eval()
 
 
@@ -185,6 +180,7 @@ def _add_pool(tower: StockTower, step: MeanPool | ClsPool | ConcatPool, where: s
     if isinstance(step, MeanPool) and not step.masked:
         raise _inexpressible(where, "it averages padding, too, which stock pooling leaves out")
     tower.pool = modes
+    # the mean of W x + b is W mean(x) + b, and one token is the same before and after a map
     affine = all(isinstance(part, Dense) and not part.gelu for part in tower.before)
     if modes == ("cls",) or (modes == ("mean",) and affine):
         tower.before, tower.after = [], tower.before
@@ -192,19 +188,15 @@ def _add_pool(tower: StockTower, step: MeanPool | ClsPool | ConcatPool, where: s
         raise _inexpressible(where, "the stock norm is of the pooled vector only")
 
 
-def _translate(step: Step, modality: Modality) -> Sequence[Part] | None:
-    """Return a step of single tokens in stock modules, or None."""
-    translate = _TRANSLATIONS.get(type(step))
-    return None if translate is None else translate(step, modality)
-
-
 def _translate_mlp(step: Mlp, _modality: Modality) -> list[Part]:
     first, _, second, _, norm = step.layers
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
-    parts: list[Part] = [Dense(first.weight, first.bias, gelu=True)]
-    parts.append(Dense(second.weight, second.bias))
-    return [*parts, LayerNorm(norm)] if isinstance(norm, nn.LayerNorm) else parts
+    return [
+        Dense(first.weight, first.bias, gelu=True),
+        Dense(second.weight, second.bias),
+        *([LayerNorm(norm)] if isinstance(norm, nn.LayerNorm) else []),
+    ]
 
 
 def _translate_addition(step: AddFusion, modality: Modality) -> list[Part]:

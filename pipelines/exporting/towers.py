@@ -4,7 +4,7 @@ Axis names: `batch` rows, `tokens` positions after padding, `width` features of 
 features of an embedding, `n` embeddings.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +111,18 @@ def padding_takes_part(tower: AdapterTower) -> bool:
 
 
 def cosine_difference(
-    found: Float[np.ndarray, "n embed"], expected: Float[np.ndarray, "n embed"]
+    embeddings: Float[np.ndarray, "n embed"], expected: Float[np.ndarray, "n embed"]
 ) -> float:
-    """Return the largest difference that `found` instead of `expected` makes to a cosine.
+    """Return the largest difference that embeddings instead of `expected` ones make to a cosine.
 
     The cosines are those to all expected embeddings and to some fixed random directions, so that an
     export whose space is turned as a whole is seen as well. NaN counts as infinite.
     """
-    others = np.random.default_rng(0).standard_normal((_DIRECTIONS, expected.shape[1]))
-    others /= np.linalg.norm(others, axis=1, keepdims=True)
-    all_others = np.concatenate([expected, others])
-    worst = float(np.abs((found.astype(np.float64) - expected) @ all_others.T).max())
+    directions = np.random.default_rng(0).standard_normal((_DIRECTIONS, expected.shape[1]))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    all_others = np.concatenate([expected, directions])
+    # in float64, so that the comparison adds no rounding of its own
+    worst = float(np.abs((embeddings.astype(np.float64) - expected) @ all_others.T).max())
     return worst if np.isfinite(worst) else float("inf")
 
 
@@ -135,7 +136,8 @@ def require_faithful(differences: Mapping[str, float], *, remedy: str = "") -> f
     Raises:
         ExportError: It is larger than `TOLERANCE`.
     """
-    name, worst = max(differences.items(), key=lambda found: found[1])
+    name = max(differences, key=lambda name: differences[name])
+    worst = differences[name]
     if worst > TOLERANCE:
         raise ExportError(
             f"{name}: the export gives other cosines than the run: they differ by up to "
@@ -171,10 +173,9 @@ def open_reading(embedder: Embedder, modality: Modality) -> EncoderView:
 def embed_probe(embedder: Embedder, modality: Modality) -> Float[np.ndarray, "n embed"]:
     """Return what the run makes of the fixed probe."""
     contents = probe_contents(modality)
-    embed: Callable[[Sequence[Any]], Float[np.ndarray, "n embed"]] = (
-        embedder.embed_images if modality is Modality.IMAGE else embedder.embed_texts
-    )
-    return embed(contents)
+    if modality is Modality.IMAGE:
+        return embedder.embed_images(contents)
+    return embedder.embed_texts(contents)
 
 
 def probe_contents(modality: Modality) -> list[Any]:

@@ -28,7 +28,7 @@ from ...featcache.sources.opening import (
     open_version,
     parse_data,
 )
-from ...featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_catalog, read_pairs
+from ...featcache.store.catalog import StoreEntry, pairs_path, read_catalog, read_pairs
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.remedies import extract_command, extraction, feature_options, features_of
@@ -512,7 +512,7 @@ def recorded_pair(
         SpecError: The record is not one of ours.
         StoreNotFoundError: One of them is not there, or not complete.
     """
-    stored = StoresByKey.of(home)
+    stored = read_catalog(home)
     sides = TEXT_TEXT if TextSide.FIRST.value in recorded else IMAGE_TEXT
     entries = []
     for side in sides:

@@ -48,24 +48,33 @@ def accuracy_numbers(
         labels: Right class of each image.
         num_classes: Classes to choose from, at least 2.
     """
-    count = len(ranks)
-    numbers = {}
-    for k in range(1, min(MOST, num_classes - 1) + 1):
-        hits = ranks <= k
-        numbers[f"top_{k}"] = Number(
-            value=float(100.0 * hits.mean()),
-            num=count,
-            interval=share_interval(hits),
-            chance=100.0 * k / num_classes,
-        )
+    numbers = top_numbers(ranks, num_classes=num_classes)
+    # over the classes that have an image: a split may lack some of the names
     per_class = [ranks[labels == name] == 1 for name in np.unique(labels)]
     numbers["mean_per_class"] = Number(
         value=float(np.mean([100.0 * hits.mean() for hits in per_class])),
-        num=count,
+        num=len(ranks),
         interval=class_mean_interval(per_class),
         chance=100.0 / num_classes,
     )
     return numbers
+
+
+def top_numbers(ranks: Int64[np.ndarray, " n"], *, num_classes: int) -> dict[str, Number]:
+    """Return `top_1` to `top_5`, percent, with the score interval of a share.
+
+    >>> [number.value for number in top_numbers(np.array([1, 3, 2, 1]), num_classes=4).values()]
+    [50.0, 75.0, 100.0]
+    """
+    return {
+        f"top_{k}": Number(
+            value=float(100.0 * (ranks <= k).mean()),
+            num=len(ranks),
+            interval=share_interval(ranks <= k),
+            chance=100.0 * k / num_classes,
+        )
+        for k in range(1, min(MOST, num_classes - 1) + 1)
+    }
 
 
 def differences(
@@ -74,6 +83,9 @@ def differences(
     """Return how much higher each top-k accuracy is by `ranks` than by `others`, in points.
 
     Both are of the same images, so that their interval is narrower than those of either allow.
+
+    >>> differences(np.array([1, 1, 2, 2]), np.array([1, 2, 2, 2]), num_classes=2)["top_1"].value
+    25.0
     """
     numbers = {}
     for k in sorted({1, min(MOST, num_classes - 1)}):

@@ -27,6 +27,7 @@ def mean_interval(
         draws: How often n items are drawn, with replacement.
         seed: Seed of the draws.
     """
+    # as many draws at once as fit, whose seed gives the same rows however they are cut
     rows_at_once = max(1, _BLOCK // len(values))
     random = np.random.default_rng(seed)
     means = np.empty(draws)
@@ -62,6 +63,7 @@ class BootstrapDraws:
         random = np.random.default_rng(self.seed)
         for start in range(0, self.draws, size):
             count = min(size, self.draws - start)
+            # one count over all draws at once: each draw has numbers of groups of its own
             chosen = random.integers(self.num_groups, size=(count, self.num_groups))
             chosen += self.num_groups * np.arange(count)[:, None]
             counts = np.bincount(chosen.ravel(), minlength=chosen.size).astype(float)
@@ -74,6 +76,7 @@ class BootstrapDraws:
 
         A draw without any item has no mean: its line is not a number.
         """
+        # a draw is then a product with the sums of its groups, and no item is copied
         sums = np.stack(
             [np.bincount(groups, column, minlength=self.num_groups) for column in values.T], axis=1
         )
@@ -94,6 +97,7 @@ class BootstrapDraws:
         for lines, counts in self.counts(max(1, _BLOCK // max(self.num_groups, len(values)))):
             reached = np.cumsum(counts[:, owner], axis=1)
             total = reached[:, -1]
+            # both middle items, which are one where the total is odd
             middle = [
                 ascending[np.minimum((reached <= place[:, None]).sum(axis=1), len(values) - 1)]
                 for place in ((total - 1) // 2, total // 2)
@@ -104,6 +108,7 @@ class BootstrapDraws:
 
 def interval_of(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
     """Return the 95 % percentile interval of a number from its draws; NaN are left out."""
+    # a draw may hold no item of one class, of which nothing can be said
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         return float("nan"), float("nan")

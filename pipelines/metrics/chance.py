@@ -13,7 +13,11 @@ def chance_curve(
 ) -> Float[np.ndarray, " k"]:
     """Return the expected R@1 .. R@k in percent.
 
-    A query misses the top k with probability prod over j < k of (g - m - j) / (g - j).
+    A query misses the top k with probability prod over j < k of (g - m - j) / (g - j): of two right
+    answers among four rows the first is missed with 2 / 4, and the second with 1 / 3 of that.
+
+    >>> chance_curve(np.array([2]), num_gallery=4, k=3).round(1)
+    array([ 50. ,  83.3, 100. ])
 
     Args:
         counts: Number m of right answers of each query, at least 1.
@@ -35,6 +39,9 @@ def chance_in_first(
     """Return the expected share of queries, percent, with `least` right answers in the first ones.
 
     Of one query: sum over i >= `least` of C(m, i) C(g - m, d - i) / C(g, d).
+
+    >>> round(chance_in_first(np.array([2]), num_gallery=4, depth=2, least=2), 1)  # 1 of 6 pairs
+    16.7
 
     Args:
         counts: Number m of right answers of each query, at least 1.
@@ -76,6 +83,9 @@ def chance_average_precision(counts: Int64[np.ndarray, " q"], *, num_gallery: in
     Of one query: H / g + (m - 1) (g - H) / (g (g - 1)), where H = 1 + 1/2 + ... + 1/g. Place p
     holds a right answer with probability m / g, and any other place one then with probability
     (m - 1) / (g - 1); the precision at p counts itself and the p - 1 before it.
+
+    >>> round(chance_average_precision(np.array([1]), num_gallery=2), 1)  # (1 + 1/2) / 2
+    75.0
 
     Args:
         counts: Number m of right answers of each query, at least 1.

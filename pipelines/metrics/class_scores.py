@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from .accuracy import MOST
+from .accuracy import top_numbers
 from .equal_rows import equal_pairs
-from .intervals import share_interval
 from .number import Number
 from .ranks import label_ranks
 
@@ -53,7 +52,7 @@ class ClassScores:
         return answers
 
     def _apart(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores of the right classes, and all with those put out of the running."""
+        """Return the scores of the right classes, and all scores with those at minus infinity."""
         rows = np.arange(len(self.labels))
         wrong = self.scores.copy()
         wrong[rows, self.labels] = -np.inf
@@ -92,46 +91,34 @@ def per_class_numbers(
     ranks: Int64[np.ndarray, " n"], labels: Int64[np.ndarray, " n"], names: Sequence[str]
 ) -> dict[str, dict[str, Number]]:
     """Return `top_1` to `top_5` of each class that has an image, percent."""
-    numbers = {}
-    for index, name in enumerate(names):
-        class_ranks = ranks[labels == index]
-        if len(class_ranks):
-            numbers[name] = {
-                f"top_{k}": _share(class_ranks <= k, 100.0 * k / len(names))
-                for k in range(1, min(MOST, len(names) - 1) + 1)
-            }
-    return numbers
+    return {
+        name: top_numbers(ranks[labels == index], num_classes=len(names))
+        for index, name in enumerate(names)
+        if (labels == index).any()
+    }
 
 
-def _share(hits: np.ndarray, chance: float) -> Number:
-    return Number(
-        value=float(100.0 * hits.mean()),
-        num=len(hits),
-        interval=share_interval(hits),
-        chance=chance,
-    )
-
-
-def confusion(found: ClassScores) -> Int64[np.ndarray, "classes classes"]:
+def confusion(scored: ClassScores) -> Int64[np.ndarray, "classes classes"]:
     """Return how many images of each class, by row, were taken for each class, by column."""
-    num_classes = found.scores.shape[1]
-    counts = np.bincount(found.labels * num_classes + found.answers, minlength=num_classes**2)
+    num_classes = scored.scores.shape[1]
+    counts = np.bincount(scored.labels * num_classes + scored.answers, minlength=num_classes**2)
     matrix: np.ndarray = counts.reshape(num_classes, num_classes)
     return matrix
 
 
 def worst_images(
-    found: ClassScores, ids: Sequence[str], names: Sequence[str], *, most: int
+    scored: ClassScores, ids: Sequence[str], names: Sequence[str], *, most: int
 ) -> list[Mapping[str, Any]]:
     """Return the wrong images whose right class scores furthest below the first, furthest first.
 
     Each says what came first, with its cosine, and the rank and cosine of the right class.
     """
-    ranks, margins = found.ranks, found.margins
+    ranks, margins = scored.ranks, scored.margins
+    # stable: of equal margins the earlier image, on every machine
     order = np.argsort(margins, kind="stable")[:most]
 
     def named(row: int, place: int) -> dict[str, Any]:
-        return {"name": names[place], "score": float(found.scores[row, place])}
+        return {"name": names[place], "score": float(scored.scores[row, place])}
 
     return [
         {
@@ -139,9 +126,9 @@ def worst_images(
             "rank": int(ranks[row]),
             "first": [
                 named(row, place)
-                for place in np.argsort(-found.scores[row], kind="stable")[:_FIRST].tolist()
+                for place in np.argsort(-scored.scores[row], kind="stable")[:_FIRST].tolist()
             ],
-            "right": [named(row, int(found.labels[row]))],
+            "right": [named(row, int(scored.labels[row]))],
         }
         for row in order.tolist()
         if margins[row] <= 0

@@ -20,6 +20,7 @@ class ValueOrder:
     """
 
     def __init__(self, values: Float64[np.ndarray, " n"]) -> None:
+        # sorted once; each bootstrap draw then only adds up weights
         _, self._group_of = np.unique(values, return_inverse=True)
         self._order = np.argsort(self._group_of, kind="stable")
         self._starts = np.flatnonzero(np.diff(self._group_of[self._order], prepend=-1))
@@ -44,9 +45,16 @@ def auroc(
 
     Draws of one class alone are not a number.
 
+    Of two positives one is above the only negative and one ties with it: (1 + 1 / 2) / 2.
+
+    >>> scores, labels = ValueOrder(np.array([0.9, 0.4, 0.4])), np.array([True, True, False])
+    >>> auroc(scores, labels, np.ones((1, 3), dtype=np.int64))
+    array([0.75])
+
     Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, 1982.
     """
     positives, negatives = (ranking.sums(weights * members) for members in (labels, ~labels))
+    # over distinct scores, not pairs of pairs: the sum is that of Mann and Whitney
     below = np.cumsum(negatives, axis=1) - negatives
     above = (positives * (below + negatives / 2)).sum(axis=1)
     return _share(above, positives.sum(axis=1) * negatives.sum(axis=1))
@@ -96,9 +104,13 @@ def at_threshold(
 def fit_threshold(scores: Float64[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
     """Return the threshold with the highest accuracy where a score of at least it is class 1.
 
+    >>> round(fit_threshold(np.array([0.2, 0.4, 0.8]), np.array([False, False, True])), 6)
+    0.6
+
     Between two scores it is their middle; of several that are as good, the highest. If it is best
     to call no pair alike, it is just above the largest score.
     """
+    # equal scores fall on one side together, whatever the threshold
     values, group_of = np.unique(scores, return_inverse=True)
     positives = np.bincount(group_of, weights=labels, minlength=len(values))
     negatives = np.bincount(group_of, weights=~labels, minlength=len(values))
@@ -116,6 +128,7 @@ def pearson(
     weights: Int64[np.ndarray, "draws n"],
 ) -> Float64[np.ndarray, " draws"]:
     """Return the linear correlation, in [-1, 1]; not a number where one side does not vary."""
+    # centred before squares are taken: else the variance is a small difference of large numbers
     x, y = first - first.mean(), second - second.mean()
     count = weights.sum(axis=1)
     sums = [weights @ values / count for values in (x, y, x**2, y**2, x * y)]

@@ -21,6 +21,9 @@ def share_interval(hits: Shaped[np.ndarray, " n"]) -> tuple[float, float]:
     (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z the 97.5 % quantile of
     the normal distribution.
 
+    >>> np.round(share_interval(np.array([1, 0, 0])), 1).tolist()
+    [6.1, 79.2]
+
     Source: Wilson, Probable Inference, the Law of Succession, and Statistical Inference, Journal
     of the American Statistical Association 22, 1927, 209-212.
 
@@ -51,7 +54,8 @@ def drawn_share_interval(
         items: Number of items, the most that counts.
     """
     part = share / 100
-    single = part * (1 - part)  # variance of one item that is hit or not
+    # variance of one item that is hit or not; over that of the mean it is the items that count
+    single = part * (1 - part)
     variance = float(np.nanvar(drawn)) / 1e4
     counted = single / variance if single > 0 and variance > 0 else float(groups)
     low, high = _score_interval(part, min(float(items), counted))
@@ -71,6 +75,7 @@ def class_mean_interval(hits: Sequence[Shaped[np.ndarray, " _"]]) -> tuple[float
     Args:
         hits: Of each class, as of `share_interval`.
     """
+    # the distances from the shares to their ends add up as standard errors would
     shares = np.array(
         [100.0 * np.count_nonzero(class_hits) / len(class_hits) for class_hits in hits]
     )
@@ -92,6 +97,12 @@ def paired_interval(
     Proportions Based on Paired Data, Journal of Educational and Behavioral Statistics 37, 2012,
     479-488.
 
+    Three of four items are hit by the first alone, none by the second alone: a = 4 / 6, b = 1 / 6,
+    and 0.5 - 1.96 sqrt((5 / 6 - 0.25) / 6) is the lower end.
+
+    >>> np.round(paired_interval(np.array([1, 1, 1, 0]), np.zeros(4)), 1).tolist()
+    [-11.1, 100.0]
+
     Args:
         hits: As of `share_interval`.
         others: Of the same items.
@@ -103,6 +114,7 @@ def paired_interval(
     )
     middle = gained - lost
     half = _NORMAL * math.sqrt((gained + lost - middle**2) / num)
+    # the middle is drawn towards zero, so that the measured difference may lie outside
     value = float(first.mean() - second.mean())
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
     return 100.0 * min(value, low), 100.0 * max(value, high)
@@ -126,8 +138,9 @@ def repeated_interval(hits: Float64[np.ndarray, "seeds n"]) -> tuple[float, floa
     """
     num_seeds, count = hits.shape
     share = float(hits.mean())
+    # of the repetitions' mean by item: the more they agree, the less each adds
     variance = float(hits.mean(axis=0).var())
-    single = share * (1 - share)  # variance of one item that is hit or not
+    single = share * (1 - share)
     counted = float(count)
     if count > 1 and single > 0:
         counted *= min(num_seeds, single / variance) if variance > 0 else num_seeds
@@ -146,6 +159,9 @@ def deviation_interval(values: Float64[np.ndarray, " seeds"]) -> tuple[float, fl
     """Return the 95 % interval of the standard deviation of what `values` are drawn from.
 
     s sqrt((S - 1) / q), q the 97.5 % and the 2.5 % quantile of chi-squared of S - 1 degrees.
+
+    >>> [round(end, 2) for end in deviation_interval(np.array([1.0, 2.0, 3.0]))]
+    [0.52, 6.28]
     """
     degrees = len(values) - 1
     low, high = (

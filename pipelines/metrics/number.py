@@ -73,40 +73,48 @@ def is_number(value: object) -> bool:
     return isinstance(value, Mapping) and "value" in value and "num" in value
 
 
-def numbers_of(
+def cells_of(
     metrics: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Yield every number of `metrics` with the names that lead to it."""
-    for name, value in metrics.items():
-        if is_number(value):
-            yield (*path, name), value
-        elif isinstance(value, Mapping):
-            yield from numbers_of(value, (*path, name))
+    """Yield every number of `metrics`, and every fact as a value alone, with the names to it.
 
-
-def facts_of(
-    metrics: Mapping[str, Any], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], str | float]]:
-    """Yield what stands in `metrics` beside its numbers, with the names that lead to it.
-
-    Such as a threshold, or a count; of what was chosen in each of many draws its range. Curves and
-    other lists are left out.
+    A fact is what was set or chosen, such as a threshold; of what was chosen in each of many draws
+    its range. Left out are curves and other lists, counts of items, which stand beside each number,
+    and seconds, which say nothing of it.
     """
     for name, value in metrics.items():
+        place = (*path, name)
         if is_number(value):
+            yield place, value
+        elif isinstance(value, Mapping):
+            yield from cells_of(value, place)
+        elif name == "seconds" or name.startswith("num_"):
             continue
-        if isinstance(value, Mapping):
-            yield from facts_of(value, (*path, name))
         elif isinstance(value, str | int | float):
-            yield (*path, name), value
+            yield place, {"value": value}
         elif name.startswith("chosen_") and value:
             low, high = min(value), max(value)
-            yield (*path, name), low if low == high else f"{low:g} to {high:g}"
+            yield place, {"value": low if low == high else f"{low:g} to {high:g}"}
+
+
+def numbers_of(
+    metrics: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield every number of `metrics` with the names that lead to it."""
+    return ((path, cell) for path, cell in cells_of(metrics) if is_number(cell))
 
 
 def shown(number: Mapping[str, Any], digits: int = 1) -> str:
-    """Return a number for people, with its interval: `41.2 [39.8, 42.7]`."""
-    text = f"{number['value']:.{digits}f}"
+    """Return a number for people, with its interval: `41.2 [39.8, 42.7]`.
+
+    What `cells_of` returns without a count stands in full: two thresholds must look like two.
+    """
+    value = number["value"]
+    if "num" not in number:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    text = f"{value:.{digits}f}"
     if "interval" not in number:
         return text
     low, high = number["interval"]
@@ -120,6 +128,7 @@ def shown_chance(value: float) -> str:
     """
     if abs(value) >= _WHOLE:
         return f"{value:,.0f}"
+    # by way of Decimal, as 1e-05 would be `1e-05` for a float
     return format(Decimal(f"{value:.3g}"), "f")
 
 

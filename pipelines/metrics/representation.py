@@ -37,6 +37,12 @@ def linear_cka(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n e"]
     orders P of the items is tr(K) tr(L) / (n - 1), which gives the chance level: not zero, and the
     larger the more features there are. Not a number where a side does not vary.
 
+    Of features that differ by a turn and a scale it is 1.
+
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
+    >>> round(linear_cka(x, 3 * x[:, ::-1]).value, 6)
+    1.0
+
     Source: Kornblith et al., Similarity of neural network representations revisited, 2019, eq. 4.
     """
     x, y = (_centred(side) for side in (first, second))
@@ -53,7 +59,8 @@ def neighbours(vectors: Float[np.ndarray, "n d"], num: int) -> Int64[np.ndarray,
     units = unit(vectors).astype(np.float64)
     nearest = np.empty((len(units), num), dtype=np.int64)
     for start in range(0, len(units), _BLOCK):
-        cosines = np.round(units[start : start + _BLOCK] @ units.T, 12)  # equal items stay equal
+        # rounded: equal items must have equal cosines, whatever the product's order of sums
+        cosines = np.round(units[start : start + _BLOCK] @ units.T, 12)
         cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = -np.inf
         nearest[start : start + _BLOCK] = np.argsort(-cosines, axis=1, kind="stable")[:, :num]
     return nearest
@@ -64,7 +71,12 @@ def shared_neighbours(
 ) -> Float64[np.ndarray, " n"]:
     """Return the percent of its k neighbours on one side that each item has on the other, too.
 
-    By chance it is k / (n - 1). Source: mutual k-nearest neighbours of Huh et al., The Platonic
+    By chance it is k / (n - 1).
+
+    >>> shared_neighbours(np.array([[1, 2]]), np.array([[2, 3]]))
+    array([50.])
+
+    Source: mutual k-nearest neighbours of Huh et al., The Platonic
     representation hypothesis, 2024, appendix A. We differ: features are not clipped at their 95th
     percentile.
     """
@@ -90,8 +102,10 @@ class RidgeMap:
     """
 
     def __init__(self, train: Float[np.ndarray, "t d"], held_out: Float[np.ndarray, "h d"]) -> None:
+        # in float64: the smallest penalty is 1e-4 of the mean eigenvalue
         mean = train.mean(axis=0, dtype=np.float64)
         centred = train - mean
+        # one eigenbasis serves all penalties, and the features of every text encoder
         kernel = centred @ centred.T
         values, self._vectors = np.linalg.eigh(kernel)
         self._values = np.maximum(values, 0)

@@ -1,7 +1,7 @@
 """Cost of a training before it begins: parameters, memory and minutes.
 
 `plan` answers for shapes that a user names, `dry_run` for a training that is set up. Memory is
-predicted from smaller steps or measured by real ones in a process of their own.
+predicted from three small steps, or measured by real ones in a process of their own.
 """
 
 from typing import TYPE_CHECKING
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .dry_run import TrainEstimate
-    from .spec import PlanSpec
+    from .spec import PlanSpec, TrainEstimate
 else:
-    __getattr__ = lazy_exports(__name__, {"PlanSpec": "spec", "TrainEstimate": "dry_run"})
+    __getattr__ = lazy_exports(__name__, {"PlanSpec": "spec", "TrainEstimate": "spec"})
 
 __all__ = ["PlanSpec", "TrainEstimate"]

@@ -1,65 +1,55 @@
 """Estimate the cost of a training before it begins: parameters, memory and minutes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+from jaxtyping import Int64
 
 from ...adapters.preset import preset_of
 from ...featcache.errors import SpecError
 from ...featcache.hardware import resolve_device
+from ...featcache.tokens import split_by_length
 from ..common.progress import SILENT, Progress
 from ..common.torchrun import Launch
+from ..inputs.pairs import BatchRows
 from ..runs import run_folder
+from ..training.batches import GROUPS
+from ..training.first_tokens import check_first_tokens
 from ..training.plan import resolve
 from ..training.spec import TrainSpec
-from .peak import PeakMemory
+from ..training.trainer import Trainer
+from .memory import StepMemory
+from .spec import PeakMemory, TrainEstimate
+from .step import InputShape, PlannedStep
+
+_WARM_STEPS = 1  # loads kernels and makes the optimiser's moments, as no later step does
+_MOST_STEPS = 50
+_SECONDS = 5.0  # after which no further step is timed
+_IMAGES = 256  # that a validation is timed with
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainEstimate:
-    """Estimated cost of one training.
+class PredictedMemory:
+    """Predicted peak memory of a step, with the rows that it is of; see `TrainEstimate`."""
 
-    Attributes:
-        preset: Name of the preset.
-        fusion: Fusion that was put into it, or None for its own.
-        parameters: Numbers that are trained.
-        images: Images that are trained on.
-        batch_size: Images, or mixtures of them, of the largest batch.
-        chunk_size: Rows whose graph is in memory at once, or 0 for all.
-        rows: Tokens and width of a row, by side: with chunks of the longest, else the mean of the
-            batch with most padding.
-        texts_of_an_image: Texts of an image in its batch.
-        predicted: Bytes at the peak of a step, by part, as `plan` predicts them.
-        memory: Which memory it is: that of the `process`, or of the `GPU`.
-        residency: Where the features are meanwhile, by side; the peak holds those of batches.
-        epochs: Epochs; early stopping may end before.
-        steps: Steps of all epochs.
-        epoch_seconds: Time of the steps of an epoch.
-        pooling_seconds: Time of pooling the tokens of all rows, once, or 0 where each step does.
-        validation_seconds: Time of the validation after each.
-        minutes: Time of all epochs. Opening the stores, what
-            `[start]` solves before the first step, and writing weights are not in it.
-        probe_steps: Steps that were timed.
-        probe_seconds: Time that the probe took, with its warm-up and validation.
-    """
-
-    preset: str
-    fusion: str | None
-    parameters: int
-    images: int
+    predicted: PeakMemory
     batch_size: int
-    chunk_size: int
     rows: Mapping[str, str]
     texts_of_an_image: int
-    predicted: PeakMemory
-    memory: str
-    residency: Mapping[str, Mapping[str, Any]]
-    epochs: int
-    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedTraining:
+    """Measured times of the parts of a training, in seconds; see `TrainEstimate`."""
+
     epoch_seconds: float
     pooling_seconds: float
     validation_seconds: float
-    minutes: float
     probe_steps: int
     probe_seconds: float
 
@@ -81,10 +71,6 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
             f"preset {preset!r} is solved in closed form, in one pass over the pairs: it has "
             "no steps to time"
         )
-    from ..training.first_tokens import check_first_tokens  # imports torch, as the others do
-    from ..training.trainer import Trainer
-    from .timing import predict_memory, time_training
-
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
     notes = check_first_tokens(trainer.adapter, trainer.stores, device=device)
@@ -95,6 +81,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     predicted = predict_memory(trainer)
     epochs = trainer.course.epochs
     whole = trainer.num_steps / trainer.course.epoch_steps  # the last may be cut short
+    seconds = whole * timed.epoch_seconds + epochs * timed.validation_seconds
     return TrainEstimate(
         preset=preset,
         fusion=spec.fusion,
@@ -105,10 +92,143 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
         chunk_size=plan.options.chunk_size,
         memory="process" if device.type == "cpu" else "GPU",
         residency=trainer.stores.residency,
-        minutes=(
-            whole * timed.epoch_seconds + epochs * timed.validation_seconds + timed.pooling_seconds
-        )
-        / 60,
+        minutes=(seconds + timed.pooling_seconds) / 60,
         **vars(predicted),
         **vars(timed),
     )
+
+
+def predict_memory(trainer: Trainer) -> PredictedMemory:
+    """Predict the memory of a step as `plan` does, with rows as they are in the stores."""
+    batches = list(trainer.batches.order(1))
+    shape = input_shape(trainer, batches)
+    step = PlannedStep(
+        table=trainer.plan.table, options=trainer.options, shape=shape, device=trainer.device
+    )
+    batch_size = max(len(rows.image) for rows in batches)
+    predicted = StepMemory(step).peak(batch_size, trainer.options.chunk_size)
+    validation = trainer.validation
+    if validation is not None and validation.stores is not trainer.stores:
+        # rows of a validation split of its own are pooled once and kept, too
+        more = sum(pooled_shape.num_bytes for pooled_shape in validation.stores.pooled.values())
+        predicted = replace(predicted, pooled=predicted.pooled + more)
+    return PredictedMemory(
+        predicted=predicted,
+        batch_size=batch_size,
+        rows={side.value: f"{shape.tokens[side]} x {shape.widths[side]}" for side in shape.sides},
+        texts_of_an_image=shape.texts,
+    )
+
+
+def input_shape(trainer: Trainer, batches: Sequence[BatchRows]) -> InputShape:
+    """Return what one row of each side is in these batches of a training."""
+    stores = trainer.stores
+    first, second = trainer.plan.stores.sides
+    stored = max(stores.first.dtype.itemsize, stores.second.dtype.itemsize)
+    return InputShape(
+        tokens={
+            first: _tokens(trainer, stores.first.lengths, [batch.image for batch in batches]),
+            second: _tokens(trainer, stores.second.lengths, [batch.text for batch in batches]),
+        },
+        widths=trainer.plan.stores.widths,
+        texts=max(math.ceil(len(rows.text) / len(rows.image)) for rows in batches),
+        feature_bytes=4 if trainer.options.mixup.alpha else stored,  # what is mixed is widened
+        ready=3 if trainer.device.type == "cpu" else 1,
+        pooled=stores.pooled,
+    )
+
+
+def time_training(trainer: Trainer) -> TimedTraining:
+    """Take some steps of a training and a validation; the weights are others afterwards.
+
+    Raises:
+        DivergedError: A loss is not finite.
+    """
+    began = time.perf_counter()
+    with trainer.seeded():
+        num_steps, first_seconds = _time_steps(trainer)
+        batch_seconds = first_seconds
+        if trainer.stores.pooled:  # the same batches again, whose rows are pooled by now
+            _, batch_seconds = _time_steps(trainer, most=num_steps)
+        validation_seconds = _time_validation(trainer)
+    return TimedTraining(
+        epoch_seconds=trainer.num_batches * batch_seconds,
+        pooling_seconds=trainer.num_batches * max(0.0, first_seconds - batch_seconds),
+        validation_seconds=validation_seconds,
+        probe_steps=num_steps,
+        probe_seconds=time.perf_counter() - began,
+    )
+
+
+def _time_steps(trainer: Trainer, *, most: int = _MOST_STEPS) -> tuple[int, float]:
+    """Return how many steps were timed, and the seconds of a batch in them."""
+    most = min(most, max(1, trainer.num_steps - _WARM_STEPS))
+    # closed, as the batches after the last are being loaded by then
+    with closing(_batches(trainer)) as batches:
+        for _ in range(_WARM_STEPS):
+            _take_step(trainer, batches)
+        began, seconds = time.perf_counter(), 0.0
+        num_steps = num_batches = 0
+        while num_steps < most and seconds < _SECONDS:
+            num_batches += _take_step(trainer, batches)
+            num_steps += 1
+            seconds = time.perf_counter() - began
+    return num_steps, seconds / num_batches
+
+
+def _batches(trainer: Trainer) -> Generator[dict[str, float], None, None]:
+    """Train on one batch after the other, in as many epochs as it takes."""
+    for epoch in count(1):
+        yield from trainer.steps(trainer.loaded(epoch))
+
+
+def _take_step(trainer: Trainer, batches: Iterator[dict[str, float]]) -> int:
+    """Train until a step has been taken, and return of how many batches it was."""
+    before, num_batches = trainer.counts.step, 0
+    while trainer.counts.step == before:
+        next(batches)
+        num_batches += 1
+    return num_batches
+
+
+def _time_validation(trainer: Trainer) -> float:
+    """Return the seconds of a validation, from one of some of its images.
+
+    Embedding grows with the images and is most of it; comparing grows with their square, so that a
+    validation of many thousands takes longer than this says.
+    """
+    if trainer.validation is None:
+        return 0.0
+    sample = trainer.validation.sample(_IMAGES)
+    teacher = sample.teacher() if trainer.objective.needs_teacher else None
+    if sample.stores.pooled:
+        sample.embed(trainer.adapter, trainer.device)  # of all validations but the first
+    began = time.perf_counter()
+    sample.measure(
+        trainer.adapter,
+        trainer.objective,
+        batch_size=trainer.options.batch_size,
+        device=trainer.device,
+        teacher=teacher,
+    )
+    seconds = time.perf_counter() - began
+    return seconds * len(trainer.validation.images) / len(sample.images)
+
+
+def _tokens(
+    trainer: Trainer,
+    lengths: Int64[np.ndarray, " n"],
+    batches: list[Int64[np.ndarray, " rows"]],
+) -> int:
+    """Return the tokens of a row, padding included, where a batch has most of them.
+
+    Chunks are of rows of similar length, and the largest is that of the longest rows.
+    """
+    if trainer.options.chunk_size:
+        return max(int(lengths[rows].max()) for rows in batches)
+    most = 0
+    for rows in batches:
+        groups = split_by_length(lengths[rows], GROUPS)
+        padded = sum(len(group) * int(lengths[rows][group].max()) for group in groups)
+        most = max(most, math.ceil(padded / len(rows)))
+    return most

@@ -1,123 +1,126 @@
-"""Run three training steps on random features and say how much memory they took."""
+"""Take three training steps on random features in a process of their own, and watch its memory."""
 
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
 import torch
 
-from ...adapters.gradcache import LazyTokens
-from ...adapters.objective import PairBatch, QueuedNegatives
-from ...featcache.tokens import Tokens
-from ...featcache.types import Side
-from ..common.reproducibility import resolve_precision
-from ..inputs.pairs import BatchRows
-from ..training.batches import Batch
-from ..training.modules import build_trainable
-from ..training.step import TrainStep
-from .memory_model import made_up_queue, made_up_teacher
-from .process_memory import ProcessMemory
-from .shapes import InputShape
-from .step import PlannedStep
+from ...featcache.config import build, to_table
+from ...featcache.errors import OutOfMemoryError, SpecError
+from ...featcache.hardware import memory_fields
+from ...featcache.memory_errors import lack_of_memory
+from .spec import PlanSpec
+from .step import PlannedStep, planned_step
 
+STATUS = Path("/proc/self/status")  # where Linux says how much memory a process takes
+_SECONDS = 0.005  # between two looks; the products and sums at a peak last longer
 _STEPS = 3
+# glibc otherwise keeps blocks of many megabytes when they are freed, up to half of a peak again,
+# and from run to run another part of them
+_RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+
+
+def measure(spec: PlanSpec, device: str) -> int:
+    """Return the most bytes that three steps take on a device, `cpu` or `cuda`.
+
+    Raises:
+        SpecError: This system does not say how much memory a process takes.
+        OutOfMemoryError: They do not fit.
+    """
+    if device == "cpu" and not STATUS.is_file():
+        raise SpecError(f"--measure on a CPU needs {STATUS}, which this system has not")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import main; main()"],
+        input=json.dumps(to_table(spec)),
+        env={**os.environ, **_RETURNED},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        return int(json.loads(done.stdout)["peak"])
+    lacking = lack_of_memory(RuntimeError(done.stderr))
+    if done.returncode < 0 or lacking or "MemoryError" in done.stderr:
+        reason = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+        raise OutOfMemoryError(f"three steps do not fit this machine: {reason}")
+    raise RuntimeError(f"the process that measures has failed:\n{done.stderr}")
 
 
 def main() -> None:
-    """Read a step as JSON from standard input and write the peak as JSON."""
-    step = PlannedStep.from_json(json.load(sys.stdin))
-    json.dump({"peak": measure(step)}, sys.stdout)
+    """Read a `PlanSpec` as JSON from standard input and write the peak as JSON."""
+    step = planned_step(build(PlanSpec, json.load(sys.stdin), where="plan"))
+    json.dump({"peak": peak_of_steps(step)}, sys.stdout)
 
 
-def measure(step: PlannedStep) -> int:
+def peak_of_steps(step: PlannedStep) -> int:
     """Return the bytes that three steps take at most, above what this process has without them."""
-    device = torch.device(step.device)
     few = replace(step.options, batch_size=2, chunk_size=min(step.options.chunk_size, 1))
     take_steps(replace(step, options=few))  # loads libraries
-    if device.type == "cuda":
+    if step.device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(step.device)
+        before = torch.cuda.memory_allocated(step.device)
         take_steps(step)
-        return torch.cuda.max_memory_allocated(device) - before
-    with ProcessMemory() as memory:
+        return torch.cuda.max_memory_allocated(step.device) - before
+    with watching_memory() as memory:
         take_steps(step)
     return memory.bytes
 
 
-class _FullQueue:
-    """Stand for a queue that is full and of which everything is a negative of every row."""
-
-    def __init__(self, remembered: QueuedNegatives) -> None:
-        self._remembered = remembered
-
-    def recall(self, rows: BatchRows) -> QueuedNegatives:
-        return self._remembered
-
-    def add(self, rows: BatchRows, pairs: PairBatch) -> None:
-        """Keep what is there, which takes as much memory as anything else."""
-
-
 def take_steps(step: PlannedStep) -> None:
     """Take three steps, each of the gradients of as many batches as the options say."""
-    device, options, shape = torch.device(step.device), step.options, step.shape
-    trained = build_trainable(step.table, options, widths=shape.widths, seed=0, device=device)
-    trained.adapter.train()
+    options = step.options
     images = options.mixup.mixtures(options.batch_size)
-    texts = shape.rows(shape.sides[1], images)
-    queue = made_up_queue(
-        options.queue, width=trained.adapter.out_width, images=images, texts=texts
-    )
-    train_step = TrainStep(
-        trained,
-        options,
-        sides=shape.sides,
-        dtype=resolve_precision(options.precision, device),
-        device=device,
-        queue=None if queue is None else _FullQueue(queue.to(device)),
-    )
-    batches = _batches(shape, images, chunk=options.chunk_size, device=device)
-    if trained.objective.needs_teacher:
-        teacher = made_up_teacher(shape, images).to(device)
-        batches = [replace(batch, teacher=teacher) for batch in batches]
+    modules = step.modules(step.device)
+    train_step = step.train_step(modules, images, step.device)
+    teacher = modules.objective.needs_teacher
+    num_batches = 1 if options.chunk_size else step.shape.ready  # that are in memory at once
+    batches = [step.batch(images, step.device, teacher=teacher) for _ in range(num_batches)]
     for number in range(_STEPS * options.accumulate):
         train_step.add_gradient(batches[number % len(batches)])
         if (number + 1) % options.accumulate == 0:
             train_step.take()
 
 
-def _batches(shape: InputShape, images: int, *, chunk: int, device: torch.device) -> list[Batch]:
-    """Return batches of random features, as many as are in memory at once."""
-    owner = torch.arange(shape.rows(shape.sides[1], images), device=device) // shape.texts
-    positives = owner[None, :] == torch.arange(images, device=device)[:, None]
-    rows = BatchRows(np.arange(images), np.arange(len(owner)))
-    first, second = shape.sides
-    return [
-        Batch(
-            rows=rows,
-            images=_loads(shape, first, images, chunk),
-            texts=_loads(shape, second, images, chunk),
-            positives=positives,
-        )
-        for _ in range(1 if chunk else shape.ready)
-    ]
+@dataclass
+class ProcessMemory:
+    """The most bytes that a process took for itself, above those before."""
+
+    bytes: int = 0
 
 
-def _loads(shape: InputShape, side: Side, images: int, chunk: int) -> list[LazyTokens]:
-    """Return what loads each chunk of a batch, or a whole batch that is in memory already."""
-    rows = shape.rows(side, images)
-    make: Callable[[int], Tokens] = partial(_random, shape=shape, side=side)
-    if chunk:
-        return [partial(make, min(chunk, rows - first)) for first in range(0, rows, chunk)]
-    whole = make(rows)
-    return [lambda: whole]
+@contextmanager
+def watching_memory() -> Iterator[ProcessMemory]:
+    """Watch how much memory this process takes within the block.
+
+    Pages of files do not count: libraries that are read in when they are first needed, and stores
+    that are mapped, can be dropped at any time. The kernel keeps no peak without them, so that
+    someone has to look, two hundred times a second.
+    """
+    memory, before, done = ProcessMemory(), _anonymous_bytes(), threading.Event()
+
+    def look() -> None:
+        memory.bytes = max(memory.bytes, _anonymous_bytes() - before)
+
+    def watch() -> None:
+        while not done.wait(_SECONDS):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        done.set()
+        thread.join()
+        look()
 
 
-def _random(rows: int, *, shape: InputShape, side: Side) -> Tokens:
-    tokens, width = shape.tokens[side], shape.widths[side]
-    dtype = torch.float16 if shape.feature_bytes == 2 else torch.float32
-    values = torch.empty(rows, tokens, width, dtype=dtype)
-    return Tokens(values.normal_(), torch.ones(rows, tokens, dtype=torch.bool))
+def _anonymous_bytes() -> int:
+    return memory_fields(STATUS)["RssAnon"]

@@ -1,5 +1,6 @@
-"""Request and report of a plan of memory."""
+"""Requests and reports of planning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,6 @@ from ...featcache.settings import Setting, check_settings
 from ...featcache.store.key import DTYPES
 from ..common.shared_settings import HOME, Device
 from ..training.spec import Fusion, Overrides, Preset
-from .peak import PeakMemory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,36 @@ class PlanSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeakMemory:
+    """Bytes of each part of memory at the peak of a training step.
+
+    Attributes:
+        weights: What is trained, with a moving average if there is one.
+        gradients: One number for each that is trained, where they are there at the peak.
+        optimiser: Its moments.
+        features: Features of the batch, or of the chunks that are at hand.
+        activations: What embedding keeps for its gradient, and what else it needs meanwhile.
+        loss: Similarities, with their gradients and what they are made of.
+        pooled: What towers that begin with a pool make of all rows, which is kept for the whole
+            training, and what making it takes. How many rows there are a plan does not know: it
+            has 0 here, and pools in each step instead, as a training does where they do not fit.
+    """
+
+    weights: int
+    gradients: int
+    optimiser: int
+    features: int
+    activations: int
+    loss: int
+    pooled: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return the sum."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
     """Predicted memory of one training.
 
@@ -71,3 +101,53 @@ class MemoryPlan:
     largest_chunk: int | None
     measured: int | None
     memory: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEstimate:
+    """Estimated cost of one training.
+
+    Attributes:
+        preset: Name of the preset.
+        fusion: Fusion that was put into it, or None for its own.
+        parameters: Numbers that are trained.
+        images: Images that are trained on.
+        batch_size: Images, or mixtures of them, of the largest batch.
+        chunk_size: Rows whose graph is in memory at once, or 0 for all.
+        rows: Tokens and width of a row, by side: with chunks of the longest, else the mean of the
+            batch with most padding.
+        texts_of_an_image: Texts of an image in its batch.
+        predicted: Bytes at the peak of a step, by part, as `plan` predicts them.
+        memory: Which memory it is: that of the `process`, or of the `GPU`.
+        residency: Where the features are meanwhile, by side; the peak holds those of batches.
+        epochs: Epochs; early stopping may end before.
+        steps: Steps of all epochs.
+        epoch_seconds: Time of the steps of an epoch, with rows that were pooled before, if they
+            are.
+        pooling_seconds: Time of pooling the tokens of all rows, once, or 0 where each step does.
+        validation_seconds: Time of the validation after each, or 0 without one.
+        minutes: Time of all epochs. Opening the stores, what
+            `[start]` solves before the first step, and writing weights are not in it.
+        probe_steps: Steps that were timed.
+        probe_seconds: Time that the probe took, with its warm-up and validation.
+    """
+
+    preset: str
+    fusion: str | None
+    parameters: int
+    images: int
+    batch_size: int
+    chunk_size: int
+    rows: Mapping[str, str]
+    texts_of_an_image: int
+    predicted: PeakMemory
+    memory: str
+    residency: Mapping[str, Mapping[str, Any]]
+    epochs: int
+    steps: int
+    epoch_seconds: float
+    pooling_seconds: float
+    validation_seconds: float
+    minutes: float
+    probe_steps: int
+    probe_seconds: float

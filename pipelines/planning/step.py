@@ -1,26 +1,99 @@
-"""One training step as a plan looks at it: its memory, predicted or measured."""
+"""The training step that a plan looks at, on random features in the place of a store's."""
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
 
-from ...featcache.config import Table, build, to_table
-from ...featcache.errors import OutOfMemoryError, SpecError
-from ...featcache.types import sides_of
+from ...adapters.gradcache import LazyTokens
+from ...adapters.objective import PairBatch, QueuedNegatives, TeacherFeatures
+from ...adapters.preset import preset_of
+from ...featcache.config import Table
+from ...featcache.encoders.card import EncoderCard
+from ...featcache.encoders.references import find_card
+from ...featcache.errors import SpecError
+from ...featcache.hardware import resolve_device
+from ...featcache.home import usual_home
+from ...featcache.tokens import PooledTokens, Tokens
+from ...featcache.types import Modality, Side, Sides, sides_of
 from ..common.reproducibility import resolve_precision
-from ..training.modules import build_trainable
-from ..training.options import TrainOptions
-from .memory_model import MemoryModel
-from .process_memory import STATUS
-from .shapes import InputShape
+from ..inputs.pairs import BatchRows
+from ..inputs.pooled_shape import PooledShape
+from ..training.batches import Batch
+from ..training.modules import TrainingModules, build_trainable
+from ..training.options import TrainOptions, resolve_preset
+from ..training.step import TrainStep
+from .spec import PlanSpec
 
-# glibc otherwise keeps blocks of many megabytes when they are freed, up to half of a peak again
-_RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-_LACKING = ("out of memory", "can't allocate memory", "MemoryError")
+
+@dataclass(frozen=True, kw_only=True)
+class InputShape:
+    """Shape of one row of each side, as a step reads it.
+
+    Between two text encoders the texts of the first side stand in the place of the images.
+
+    Attributes:
+        tokens: Tokens of an image and of a text.
+        widths: Features of one of their tokens.
+        texts: Texts of an image in its batch.
+        feature_bytes: Bytes of one feature as it is loaded.
+        ready: Batches or chunks that are in this memory at once: the one that is used, and where
+            features stay on the CPU one that waits and one that is being loaded.
+        pooled: What is left of a row of a side whose rows are pooled once; a step reads that.
+    """
+
+    tokens: Mapping[Side, int]
+    widths: Mapping[Side, int]
+    texts: int
+    feature_bytes: int = 2
+    ready: int = 3
+    pooled: Mapping[Side, PooledShape] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> Sides:
+        """Return the two sides in their order."""
+        return sides_of([side.value for side in self.tokens])
+
+    def row_bytes(self, side: Side) -> int:
+        """Return the bytes of one row as it comes into a step."""
+        if side in self.pooled:
+            return self.pooled[side].width * 4
+        return self.tokens[side] * self.widths[side] * self.feature_bytes
+
+    def rows(self, images: int) -> dict[Side, int]:
+        """Return how many rows of each side so many images bring."""
+        first, second = self.sides
+        return {first: images, second: images * self.texts}
+
+    def random_rows(self, side: Side, rows: int) -> Tokens:
+        """Return so many rows of random features as they come into a step."""
+        if side in self.pooled:
+            pooled = self.pooled[side]
+            values = torch.randn(rows, 1, pooled.width)
+            return PooledTokens(values, torch.ones(rows, 1, dtype=torch.bool), pooled.num_steps)
+        dtype = torch.float16 if self.feature_bytes == 2 else torch.float32
+        # one row many times: drawing them all takes longer than a step
+        values = torch.randn(1, self.tokens[side], self.widths[side]).to(dtype).repeat(rows, 1, 1)
+        return Tokens(values, torch.ones(rows, self.tokens[side], dtype=torch.bool))
+
+
+class _FullQueue:
+    """A queue that is full, and of which everything is a negative of every row."""
+
+    def __init__(self, remembered: QueuedNegatives) -> None:
+        self._remembered = remembered
+
+    def recall(self, rows: BatchRows) -> QueuedNegatives:
+        return self._remembered
+
+    def add(self, rows: BatchRows, pairs: PairBatch) -> None:
+        """Keep what is there, which takes as much memory as anything else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,80 +110,90 @@ class PlannedStep:
     table: Table
     options: TrainOptions
     shape: InputShape
-    device: str
+    device: torch.device
 
-    def model(self) -> tuple[MemoryModel, int]:
-        """Return the model of the step's memory, and the numbers that are trained."""
-        trainable = build_trainable(
-            self.table,
+    def modules(self, device: torch.device) -> TrainingModules:
+        """Return what is trained, on a device that may be another one."""
+        return build_trainable(
+            self.table, self.options, widths=self.shape.widths, seed=0, device=device
+        )
+
+    def train_step(self, modules: TrainingModules, images: int, device: torch.device) -> TrainStep:
+        """Return the step that trains `modules` on batches of so many images."""
+        modules.adapter.train()
+        queue = None
+        # full from the start: a training is planned as it is after some batches
+        if size := self.options.queue:
+            rows = self.shape.rows(images)
+            masks = [torch.ones(count, size, dtype=torch.bool) for count in rows.values()]
+            embeddings = [_unit(size, modules.adapter.out_width) for _ in masks]
+            queue = _FullQueue(QueuedNegatives(*embeddings, *masks).to(device))
+        return TrainStep(
+            modules,
             self.options,
-            widths=self.shape.widths,
-            seed=0,
-            device=torch.device("cpu"),
+            sides=self.shape.sides,
+            dtype=resolve_precision(self.options.precision, self.device),
+            device=device,
+            queue=queue,
         )
-        model = MemoryModel(
-            trainable,
-            shape=self.shape,
-            dtype=resolve_precision(self.options.precision, torch.device(self.device)),
-            accumulates=self.options.accumulate > 1,
-            queue=self.options.queue,
+
+    def batch(self, images: int, device: torch.device, *, teacher: bool) -> Batch:
+        """Return a batch of random features; with chunks they are drawn whenever one is loaded."""
+        first, second = self.shape.rows(images).items()
+        owner = torch.arange(second[1], device=device) // self.shape.texts
+        units = [_unit(rows, self.shape.widths[side]) for side, rows in (first, second)]
+        return Batch(
+            rows=BatchRows(np.arange(first[1]), np.arange(second[1])),
+            images=self._loads(*first),
+            texts=self._loads(*second),
+            positives=owner[None, :] == torch.arange(images, device=device)[:, None],
+            teacher=TeacherFeatures(*units).to(device) if teacher else None,
         )
-        return model, trainable.num_parameters
 
-    def measure(self) -> int:
-        """Return the most bytes that three steps take in a process of their own.
+    def _loads(self, side: Side, rows: int) -> list[LazyTokens]:
+        make: Callable[[int], Tokens] = partial(self.shape.random_rows, side)
+        if chunk := self.options.chunk_size:
+            return [partial(make, min(chunk, rows - first)) for first in range(0, rows, chunk)]
+        whole = make(rows)
+        return [lambda: whole]
 
-        On a CPU with glibc the process gives back what is freed, as none does by default: what the
-        C library keeps differs from run to run, and would be given to other tensors.
 
-        Raises:
-            SpecError: This system does not say how much memory a process takes.
-            OutOfMemoryError: They do not fit.
-        """
-        if self.device == "cpu" and not STATUS.is_file():
-            raise SpecError(f"--measure on a CPU needs {STATUS}, which this system has not")
-        code = f"from {__package__}.measure import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            input=json.dumps(self.to_json()),
-            env={**os.environ, **_RETURNED},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode < 0 or any(words in done.stderr for words in _LACKING):
-            reason = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
-            raise OutOfMemoryError(f"three steps do not fit this machine: {reason}")
-        if done.returncode:
-            raise RuntimeError(f"the process that measures has failed:\n{done.stderr}")
-        return int(json.loads(done.stdout)["peak"])
+def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:
+    return functional.normalize(torch.randn(rows, width), dim=1)
 
-    def to_json(self) -> Table:
-        """Return the step as JSON values."""
-        assert not self.shape.pooled, "rows that are pooled once are those of stores"
-        return {
-            "table": self.table,
-            "options": to_table(self.options),
-            "tokens": {side.value: count for side, count in self.shape.tokens.items()},
-            "widths": {side.value: width for side, width in self.shape.widths.items()},
-            "shape": {
-                "texts": self.shape.texts,
-                "feature_bytes": self.shape.feature_bytes,
-                "ready": self.shape.ready,
-            },
-            "device": self.device,
-        }
 
-    @classmethod
-    def from_json(cls, found: Table) -> "PlannedStep":
-        """Return the step that `to_json` wrote."""
-        sides = sides_of(found["tokens"])
-        return cls(
-            table=found["table"],
-            options=build(TrainOptions, found["options"], where="[train]"),
-            shape=InputShape(
-                tokens={side: found["tokens"][side.value] for side in sides},
-                widths={side: found["widths"][side.value] for side in sides},
-                **found["shape"],
-            ),
-            device=found["device"],
-        )
+def planned_step(spec: PlanSpec) -> PlannedStep:
+    """Return the step of the training that a plan names.
+
+    Raises:
+        SpecError: The preset cannot be trained in steps, or an option is wrong.
+        UnknownNameError: There is no such preset, fusion, part or encoder.
+    """
+    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
+    if "fit" in table:
+        preset = preset_of(spec.preset, spec.fusion)
+        raise SpecError(f"preset {preset!r} is solved in closed form: it has no steps to plan")
+    image = _card(spec.image_encoder, Modality.IMAGE, spec.home)
+    text = _card(spec.text_encoder, Modality.TEXT, spec.home)
+    device = resolve_device(spec.device)
+    image_tokens = spec.image_tokens or image.layout.tokens_per_item
+    assert image_tokens is not None, "images have as many tokens each"
+    mixes = options.mixup.alpha > 0  # items of one token, in float32
+    shape = InputShape(
+        tokens={
+            Modality.IMAGE: 1 if mixes else image_tokens,
+            Modality.TEXT: 1 if mixes else spec.text_tokens,
+        },
+        widths={Modality.IMAGE: image.width, Modality.TEXT: text.width},
+        texts=spec.captions if options.captions == "all" else 1,
+        feature_bytes=2 if spec.dtype == "float16" and not mixes else 4,  # all others are widened
+        ready=3 if device.type == "cpu" else 1,
+    )
+    return PlannedStep(table=table, options=options, shape=shape, device=device)
+
+
+def _card(name: str, modality: Modality, home: Path | None) -> EncoderCard:
+    card = find_card(name, home=usual_home() if home is None else home)
+    if card.modality is not modality:
+        raise SpecError(f"encoder {name!r} reads {card.modality.value}s, not {modality.value}s")
+    return card

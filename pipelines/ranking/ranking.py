@@ -189,7 +189,7 @@ def _look_up(
             np.where(rows < 0, num_gallery, rows),
             direction.relevance.take(block),
             num_gallery=depth if reranker is not None else num_gallery,
-            own=_own(direction, block),
+            same_item=_own(direction, block),
         )
     return ranks
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .retrieval import retrieval_parts
+    from .evaluations import retrieval_parts
     from .tables import rows_table
     from .training import extract_lines, train_lines
 else:
@@ -17,7 +17,7 @@ else:
         __name__,
         {
             "extract_lines": "training",
-            "retrieval_parts": "retrieval",
+            "retrieval_parts": "evaluations",
             "rows_table": "tables",
             "train_lines": "training",
         },

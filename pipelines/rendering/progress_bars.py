@@ -37,7 +37,6 @@ class BarProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.bars: RichBars | None = None
 
     def note(self, message: str) -> None:
         """Print one line above the bars."""
@@ -55,6 +54,7 @@ class BarProgress(Progress):
             TimeRemainingColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
             console=self.console,
+            # lines that stay would stand between the results
             transient=True,
         )
         self.bars.add_task(
@@ -64,17 +64,14 @@ class BarProgress(Progress):
 
     def advance(self, count: int) -> None:
         """Move the bar."""
-        assert self.bars is not None
         self.bars.advance(self.bars.task_ids[0], count)
 
     def detail(self, message: str) -> None:
         """Show what limits the work behind the bar."""
-        assert self.bars is not None
         self.bars.update(self.bars.task_ids[0], detail=printable(message))
 
     def finish(self) -> None:
         """Take the bar away."""
-        assert self.bars is not None
         self.bars.stop()
 
 
@@ -101,6 +98,7 @@ class LineProgress(Progress):
         """Write a line every few seconds."""
         self.done += count
         now = time.perf_counter()
+        # seldom, as each line stays in the log that standard error goes to
         if now - self.written >= _PLAIN_SECONDS:
             self.written = now
             rate = (self.done - self.first) / (now - self.began)

@@ -1,38 +1,16 @@
-"""Turn what was indexed and found into tables and lines for people; prints nothing itself."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Turn reports of `index` and `search` into tables and lines for people."""
 
 from rich.table import Table
 
-from ..metrics.number import shown, shown_chance
 from ..ranking.index_plan import scores_exactly
 from ..search.build_index_spec import IndexReport
 from ..search.search_spec import SearchReport
+from .evaluations import quality_line
 from .tables import rows_table
 
 
-def quality_line(metrics: Mapping[str, Any]) -> str:
-    """Return what an approximate index finds and how fast it is, beside the exact search.
-
-    Args:
-        metrics: What `index_tuning.compare_with_flat` measured, as tables.
-    """
-    (name,) = (key for key in metrics if key.startswith("recall_at_"))
-    recall, k = metrics[name], name.removeprefix("recall_at_")
-    speed, flat, times = (
-        metrics[key]["value"]
-        for key in ("queries_per_second", "flat_queries_per_second", "times_flat")
-    )
-    return (
-        f"recall@{k} against flat {shown(recall)} % (chance {shown_chance(recall['chance'])} %) on "
-        f"{recall['num']} queries, {speed:,.0f} queries/s against {flat:,.0f}: {times:.1f} times "
-        "flat"
-    )
-
-
 def index_lines(report: IndexReport) -> list[str]:
-    """Return what was indexed, how well it finds, and where it lies."""
+    """Return size, quality and folder of each index."""
     lines = []
     for side, manifest in report.manifests.items():
         set_to = "".join(f", {name} {value}" for name, value in manifest["parameters"].items())
@@ -50,7 +28,7 @@ def index_lines(report: IndexReport) -> list[str]:
 
 
 def search_parts(report: SearchReport) -> list[Table | str]:
-    """Return a table of the answers, what took how long, and where the sheet is."""
+    """Return a table of the answers, the seconds of each stage, and the path of the sheet."""
     manifest = report.manifest
     score = "cosine" if scores_exactly(manifest["factory"]) else "score (approximate)"
     rows = [

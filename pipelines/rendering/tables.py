@@ -1,4 +1,4 @@
-"""Tables for people: what stands in a cell is shown as it is, and what people copy is never cut."""
+"""Tables for people: cells are shown as they are, and names that people copy are never cut."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
@@ -41,14 +41,7 @@ class ResultTable(Table):
 
 
 class _RowsTable(ResultTable):
-    """A table of one line a row, or of more where that is wider than the terminal.
-
-    Args:
-        header: Names of the columns.
-        rows: Cells of each row.
-        numeric: Which columns hold numbers.
-        below: Which columns stand below their row where the whole is too wide.
-    """
+    """A table of one line a row; where that is too wide the columns `below` follow each row."""
 
     def __init__(
         self,
@@ -64,7 +57,8 @@ class _RowsTable(ResultTable):
         self._widths = [max(map(cell_len, cells)) for cells in zip(*self._lines, strict=True)]
         self._below = frozenset(below)
         for position, name in enumerate(header):
-            last = position == len(header) - 1  # the free text, which may fold; names must not
+            # the last is free text, which may fold; a name that folds could not be copied
+            last = position == len(header) - 1
             self.add_column(
                 name,
                 justify="right" if numeric[position] else "left",
@@ -85,16 +79,13 @@ class _RowsTable(ResultTable):
         for cells in self._lines[1:]:
             yield self._line(cells)
             words = "  ".join(cells[position] for position in sorted(self._below))
-            for line in wrap(
-                words,
-                max(options.max_width - len(_INDENT), 20),
-                break_long_words=False,  # the terminal breaks it, and copies it whole
-                break_on_hyphens=False,
-            ):
+            # a long name is broken by the terminal alone, which copies it in one piece
+            width = max(options.max_width - len(_INDENT), 20)
+            for line in wrap(words, width, break_long_words=False, break_on_hyphens=False):
                 yield Text(f"{_INDENT}{line}", no_wrap=True, overflow="ignore")
 
     def _line(self, cells: Sequence[str], style: str = "") -> Text:
-        """Return what stands in one line of a row that takes several."""
+        """Return the first line of a row that takes several."""
         padded = []
         for position, (cell, width) in enumerate(zip(cells, self._widths, strict=True)):
             if position not in self._below:
@@ -116,7 +107,8 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) 
     """
     if not rows:
         return ResultTable()
-    longest_first = sorted(rows, key=len, reverse=True)  # they have the order of the columns
+    # the longest rows have the order of all columns
+    longest_first = sorted(rows, key=len, reverse=True)
     columns = list(dict.fromkeys(column for row in longest_first for column in row))
     return _RowsTable(
         columns,

@@ -1,24 +1,19 @@
-"""Turn reports into tables and lines for people; prints nothing itself."""
+"""Turn reports on stores and trainings into tables and lines for people."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ...featcache.encoders.card import list_encoders
-from ...featcache.errors import LightalignError
-from ...featcache.store.catalog import read_catalog
-from ...featcache.store.feature_store import FeatureStore
-from ...featcache.store.manifest import COPY, MANIFEST, named_key, read_manifest
+from ...featcache.store.manifest import named_key
 from ...featcache.types import Modality
-from ..cache.stores import Explanation, RepairReport
+from ..cache.explain import Explanation
+from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
 from ..extraction.reports import Estimate, ExtractReport
-from ..planning.dry_run import TrainEstimate
-from ..planning.peak import PeakMemory
-from ..planning.spec import MemoryPlan
+from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
 from .tables import rows_table
 
@@ -27,92 +22,29 @@ _KEY_DIGITS = 12  # as in the name of its folder
 
 def encoder_rows(home: Path) -> list[dict[str, Any]]:
     """Return one row for each encoder card, those of a home among them."""
+    names = ("name", "modality", "backend", "width", "licence", "title")
+    cards = map(vars, list_encoders(home))
     return [
-        {
-            "name": card.name,
-            "modality": card.modality.value,
-            "backend": card.backend,
-            "width": card.width,
-            "licence": card.licence,
-            "title": card.title,
-        }
-        for card in list_encoders(home)
+        {**{name: card[name] for name in names}, "modality": card["modality"].value}
+        for card in cards
     ]
-
-
-def store_rows(home: Path) -> list[dict[str, Any]]:
-    """Return one row for each feature store below `home`, newest first.
-
-    One that cannot be read is there with the reason as its `problem`.
-    """
-    catalog = read_catalog(home)
-    problems = {unread.folder: str(unread) for unread in catalog.unread}
-    dated = []
-    for folder in [*(entry.folder for entry in catalog.entries), *problems]:
-        name = str(folder.relative_to(home / "features"))
-        row = _unreadable(problems[folder]) if folder in problems else _row_or_problem(folder)
-        dated.append((-_changed(folder), name, {"store": name, **row}))
-    return [row for _, _, row in sorted(dated, key=lambda entry: entry[:2])]
-
-
-def _row_or_problem(folder: Path) -> dict[str, Any]:
-    try:
-        return _store_row(folder)
-    except (LightalignError, OSError) as error:  # removed meanwhile, or with a damaged receipt
-        return _unreadable(str(error))
-
-
-def _unreadable(problem: str) -> dict[str, Any]:
-    return {"state": "unreadable", "problem": " ".join(problem.splitlines())}
-
-
-def _changed(folder: Path) -> float:
-    """Return when a store was last changed, in seconds since the epoch; 0 if it is gone."""
-    times = [0.0]
-    for name in (MANIFEST, COPY):
-        with suppress(OSError):
-            times.append((folder / name).stat().st_mtime)
-    return max(times)
-
-
-def _store_row(folder: Path) -> dict[str, Any]:
-    store = FeatureStore(folder, read_manifest(folder))
-    description = store.description
-    finished = store.num_shards - len(store.missing_shards())
-    return {
-        "key": description.key,
-        "modality": description.modality,
-        "encoder": description.encoder,
-        "kind": description.kind,
-        "layer": description.layer,
-        "type": description.dtype,
-        "container": description.container,
-        "rows": store.num_rows,
-        "items": description.num_items,
-        "bytes": store.num_bytes,
-        "shards": store.num_shards,
-        "finished_shards": finished,
-        "state": "complete" if store.complete else "incomplete",
-    }
 
 
 def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of `store_rows`; key and name of a store are what `cache` takes as STORE."""
     shown = []
     for row in rows:
-        state = row["state"]
-        if state == "incomplete":
-            state = f"{row['finished_shards']} of {row['shards']}"
+        # where the manifest cannot be read the folder's name still has the beginning of the key
+        is_begun = row["state"] == "incomplete"
         problem = f" ({row['problem']})" if "problem" in row else ""
         shown.append(
             {
                 "key": (row.get("key") or named_key(Path(row["store"])) or "-")[:_KEY_DIGITS],
-                "kind": row.get("kind", ""),
-                "layer": row.get("layer", ""),
-                "type": row.get("type", ""),
-                "rows": row.get("rows", ""),
+                **{name: row.get(name, "") for name in ("kind", "layer", "type", "rows")},
                 "MB": round(row["bytes"] / 1e6, 1) if "bytes" in row else "",
-                "shards": state,
+                "shards": f"{row['finished_shards']} of {row['shards']}"
+                if is_begun
+                else row["state"],
                 "store": f"{row['store']}{problem}",
             }
         )
@@ -120,7 +52,7 @@ def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> list[str]:
-    """Return what was repaired, what was not, and a summary."""
+    """Return the files that were repaired and those that were not, and a summary."""
     left = [line for report in reports for line in report.left]
     damaged = [line for report in reports for line in report.damaged]
     recomputed = sum(len(report.recomputed) for report in reports)
@@ -139,7 +71,7 @@ def repair_lines(reports: Sequence[RepairReport], failed: Mapping[str, str]) -> 
 
 
 def explanation_parts(explained: Explanation) -> list[Table | str]:
-    """Return what was compared and a table of the values that differ."""
+    """Return the two stores of a comparison and a table of the values that differ."""
     if explained.second is None:
         return [f"first:  {explained.first}", "there is no other store"]
     state = "" if explained.complete else " (incomplete)"
@@ -150,29 +82,28 @@ def explanation_parts(explained: Explanation) -> list[Table | str]:
 
 
 def extract_lines(report: ExtractReport) -> list[str]:
-    """Return what one call of `extract` did, a line and a folder for each store."""
+    """Return a line and the folder of each store of an extraction."""
     lines = []
     for store in report.stores:
-        what = [store.encoder, store.split]
-        what += [store.kind] if store.kind != "tokens" else []
-        what += [f"layer {store.layer}"] if store.layer != -1 else []
-        line = f"{' '.join(what)}: {store.rows} rows, {store.bytes / 1e6:.1f} MB"
+        name = f"{store.encoder} {store.split}"
+        name += f" {store.kind}" if store.kind != "tokens" else ""
+        name += f" layer {store.layer}" if store.layer != -1 else ""
         if store.encoded:
-            line += f", {store.encoded} items encoded in {store.seconds:.1f} s"
+            done = f"{store.encoded} items encoded in {store.seconds:.1f} s"
         elif store.derived_from is not None:
-            line += f", derived from {store.derived_from}, nothing encoded"
-            line += f", in {store.seconds:.1f} s"
+            done = f"derived from {store.derived_from}, nothing encoded, in {store.seconds:.1f} s"
         else:
-            line += ", 0 items to do (cached)"
+            done = "0 items to do (cached)"
         if store.skipped:
-            line += f", {len(store.skipped)} skipped: {store.skipped[0].reason}"
-            line += " ..." if len(store.skipped) > 1 else ""
-        lines.append(f"{line}\n  {store.folder}")
+            done += f", {len(store.skipped)} skipped: {store.skipped[0].reason}"
+            done += " ..." if len(store.skipped) > 1 else ""
+        lines.append(f"{name}: {store.rows} rows, {store.bytes / 1e6:.1f} MB, {done}")
+        lines.append(f"  {store.folder}")
     return lines if report.stood_for is None else [*lines, report.stood_for]
 
 
 def estimate_parts(estimate: Estimate) -> list[Table | str]:
-    """Return what an extraction would cost: a table of its stores, and what they need together."""
+    """Return the predicted cost of an extraction: a table of its stores, and the sums."""
     rows = [
         {
             "encoder": store.encoder,
@@ -200,20 +131,21 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
 
 
 def plan_parts(planned: MemoryPlan) -> list[Table | str]:
-    """Return what a training will take: a table of the parts, their sum, and what fits."""
+    """Return the predicted memory of a training by part, its sum, and whether it fits."""
     spec, total = planned.spec, planned.predicted.total
-    head = (
-        f"{_preset_line(spec['preset'], spec['fusion'])}: {planned.parameters:,} parameters, "
-        f"batch {spec['batch_size']}, chunk {spec['chunk_size'] or 'of all'}, "
-        f"images of {spec['image']}, "
-        f"{spec['texts_of_an_image']} texts each of {spec['text']}"
-    )
-    predicted = f"predicted peak {total / 1e9:.2f} GB of {planned.memory} memory"
-    lines: list[Table | str] = [head, _peak_table(planned.predicted), predicted]
+    lines: list[Table | str] = [
+        (
+            f"{_preset_line(spec['preset'], spec['fusion'])}: {planned.parameters:,} parameters, "
+            f"batch {spec['batch_size']}, chunk {spec['chunk_size'] or 'of all'}, "
+            f"images of {spec['image']}, {spec['texts_of_an_image']} texts each of {spec['text']}"
+        ),
+        _peak_table(planned.predicted),
+        f"predicted peak {total / 1e9:.2f} GB of {planned.memory} memory",
+    ]
     if planned.measured is not None:
+        ratio = total / planned.measured
         lines.append(
-            f"measured peak  {planned.measured / 1e9:.2f} GB; predicted over it "
-            f"{total / planned.measured:.2f}"
+            f"measured peak  {planned.measured / 1e9:.2f} GB; predicted over it {ratio:.2f}"
         )
     if planned.fits is not None:
         chunk = planned.largest_chunk
@@ -232,59 +164,61 @@ def _peak_table(peak: PeakMemory) -> Table:
     return rows_table([{"part": name, "megabytes": round(count / 1e6, 1)} for name, count in parts])
 
 
-def train_estimate_parts(estimate: TrainEstimate) -> list[Table | str]:
-    """Return what a training would cost: its size, the memory of a step by part, and its time."""
-    cost = estimate
-    counted = "images" if Modality.IMAGE.value in cost.rows else "texts"
-    shapes = ", ".join(f"{side.replace('_', ' ')}s of {row}" for side, row in cost.rows.items())
-    head = (
-        f"{_preset_line(cost.preset, cost.fusion)}: {cost.parameters:,} parameters on "
-        f"{cost.images} {counted}, batch {cost.batch_size}, "
-        f"chunk {cost.chunk_size or 'of all'}, {shapes} ({cost.texts_of_an_image} each)"
-    )
+def train_estimate_parts(cost: TrainEstimate) -> list[Table | str]:
+    """Return the predicted cost of a training: its size, the memory of a step, and its time."""
+    shapes = ", ".join(f"{_plural(side)} of {row}" for side, row in cost.rows.items())
     held = ", ".join(
-        f"{side.replace('_', ' ')}s {place['num_bytes'] / 1e6:.1f} MB on {place['name']}"
+        f"{_plural(side)} {place['num_bytes'] / 1e6:.1f} MB on {place['name']}"
         for side, place in cost.residency.items()
     )
-    predicted = (
-        f"predicted peak of a step {cost.predicted.total / 1e9:.2f} GB of {cost.memory} memory; "
-        f"features: {held}"
-    )
-    validating = f" and {cost.validation_seconds:.1f} s of validation"
-    pooling = f", {cost.pooling_seconds:.1f} s to pool their tokens once"
-    time = (
+    validation, pooling = cost.validation_seconds, cost.pooling_seconds
+    return [
+        (
+            f"{_preset_line(cost.preset, cost.fusion)}: {cost.parameters:,} parameters on "
+            f"{cost.images} {_counted(cost.rows)}, batch {cost.batch_size}, "
+            f"chunk {cost.chunk_size or 'of all'}, {shapes} ({cost.texts_of_an_image} each)"
+        ),
+        _peak_table(cost.predicted),
+        (
+            f"predicted peak of a step {cost.predicted.total / 1e9:.2f} GB of {cost.memory} "
+            f"memory; features: {held}"
+        ),
         f"about {cost.minutes:.1f} minutes: {cost.epochs} epochs of {cost.epoch_seconds:.1f} s"
-        f"{validating if cost.validation_seconds else ''}"
-        f"{pooling if cost.pooling_seconds else ''}"
-    )
-    probe = (
-        f"timed {cost.probe_steps} of {cost.steps} steps in {cost.probe_seconds:.1f} s, warm-up "
-        "and validation included; nothing was kept"
-    )
-    return [head, _peak_table(cost.predicted), predicted, time, probe]
+        + (f" and {validation:.1f} s of validation" if validation else "")
+        + (f", {pooling:.1f} s to pool their tokens once" if pooling else ""),
+        (
+            f"timed {cost.probe_steps} of {cost.steps} steps in {cost.probe_seconds:.1f} s, "
+            "warm-up and validation included; nothing was kept"
+        ),
+    ]
+
+
+def _plural(side: str) -> str:
+    return f"{side.replace('_', ' ')}s"
+
+
+def _counted(sides: Container[str]) -> str:
+    """Return the noun of the items of a training: images, or texts where there are no images."""
+    return "images" if Modality.IMAGE.value in sides else "texts"
 
 
 def train_lines(trained: TrainReport) -> list[str]:
-    """Return what a training did and where it lies."""
-    report = trained.report
-    best = report["best"]
+    """Return a summary of a training, and the folder of its run."""
+    report, best = trained.report, trained.report["best"]
+    parameters = f"{report['num_parameters']:,} parameters"
     if report["selected_by"] == "closed form":
+        line = f"solved for {parameters} from {best['pairs']:,} pairs in {report['seconds']:.1f} s"
+    else:
+        counted = _counted(report["spec"]["stores"]["train"])
         line = (
-            f"solved for {report['num_parameters']:,} parameters from {best['pairs']:,} pairs in "
-            f"{report['seconds']:.1f} s"
+            f"trained {parameters} on {report['num_images']} {counted} in "
+            f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
         )
-        return [line, f"run: {trained.folder}"]
-    stores = report["spec"]["stores"]["train"]
-    counted = "images" if Modality.IMAGE.value in stores else "texts"
-    trained_line = (
-        f"trained {report['num_parameters']:,} parameters on {report['num_images']} {counted} in "
-        f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
-    )
-    return [trained_line, f"run: {trained.folder}"]
+    return [line, f"run: {trained.folder}"]
 
 
 def exported_lines(exported: ExportedRun) -> list[str]:
-    """Return what was exported, how far its cosines are from the run's, and what was left out."""
+    """Return the files of an export with their difference from the run, and what was left out."""
     lines = []
     for modality, tower in exported.towers.items():
         for entry in (tower, tower.get("adapter", {}), tower.get("whole", {})):
@@ -298,5 +232,5 @@ def exported_lines(exported: ExportedRun) -> list[str]:
             lines.append(
                 f"{modality}: padding takes part in this preset; give rows of one length together"
             )
-    lines += [] if exported.remedy is None else [exported.remedy]
-    return [*lines, f"{exported.bytes / 1e6:.1f} MB: {exported.path}"]
+    remedy = [] if exported.remedy is None else [exported.remedy]
+    return [*lines, *remedy, f"{exported.bytes / 1e6:.1f} MB: {exported.path}"]

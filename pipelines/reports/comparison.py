@@ -1,4 +1,4 @@
-"""Collect what a page about some runs shows: their evaluations side by side, plots and failures."""
+"""Collect the content of a page about runs: evaluations side by side, plots and failures."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any
 from ...featcache import atomic_files
 from ...featcache.errors import LightalignError, RunNotFoundError, SpecError, StoreCorruptError
 from ...featcache.home import expanded
-from ..metrics.number import SCHEMA, facts_of, numbers_of
+from ..metrics.number import SCHEMA, cells_of
 from ..runs import run_folder
 from ..runs.log_reading import read_log
 from ..runs.run_list import way_out
@@ -62,11 +62,9 @@ class Compared:
 
     @property
     def definitions(self) -> dict[str, str]:
-        """Return what each name means."""
-        meanings: dict[str, str] = {}
-        for report in self.reports.values():
-            meanings.update(report.get("definitions", {}))
-        return meanings
+        """Return the meaning of each name."""
+        all_definitions = [report.get("definitions", {}) for report in self.reports.values()]
+        return {name: text for one_run in all_definitions for name, text in one_run.items()}
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -75,19 +73,19 @@ class Compared:
         A run that has not measured a number has None there. What else a table holds, such as a
         threshold, is a line of cells with a value alone.
         """
-        by_run = {run: _cells(report["metrics"]) for run, report in self.reports.items()}
-        every = {name for numbers in by_run.values() for name in numbers}
-        names = sorted(every, key=lambda name: (len(name), _counted(name)))  # classes come last
+        by_run = {run: dict(cells_of(report["metrics"])) for run, report in self.reports.items()}
+        paths = {path for numbers in by_run.values() for path in numbers}
         lines = []
-        for name in names:
-            cells = [numbers.get(name) for numbers in by_run.values()]
-            there = [cell for cell in cells if cell is not None]
+        # the longest paths, which are those of single classes, come last
+        for path in sorted(paths, key=lambda path: (len(path), _counted(path))):
+            cells = [numbers.get(path) for numbers in by_run.values()]
+            measured = [cell for cell in cells if cell is not None]
             lines.append(
                 {
-                    "name": " ".join(name).replace("_", " "),
-                    "unit": there[0].get("unit", ""),
-                    "chance": there[0].get("chance"),
-                    "num": sorted({cell["num"] for cell in there if "num" in cell}),
+                    "name": " ".join(path).replace("_", " "),
+                    "unit": measured[0].get("unit", ""),
+                    "chance": measured[0].get("chance"),
+                    "num": sorted({cell["num"] for cell in measured if "num" in cell}),
                     "cells": cells,
                 }
             )
@@ -106,13 +104,12 @@ class Compared:
                     continue
                 plot = {**curve, "lines": {}}
                 lines = by_title.setdefault(curve["title"], plot)["lines"]
-                for label, line in sorted(
-                    curve["lines"].items(), key=lambda one: _is_chance(one[0])
-                ):
-                    if alone or lines.get(label, line if _is_chance(label) else None) == line:
-                        lines[label] = line  # the chance level of the same queries is that of all
-                    else:
-                        lines[f"{run}: {label}"] = line
+                # False before True: the chance level is drawn last, over the others
+                for label in sorted(curve["lines"], key=_is_chance):
+                    line = curve["lines"][label]
+                    # of the same queries the chance level is that of all runs, drawn once
+                    is_shared = _is_chance(label) and lines.get(label, line) == line
+                    lines[label if alone or is_shared else f"{run}: {label}"] = line
         return list(by_title.values())
 
 
@@ -129,6 +126,7 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
         SpecError: One is named twice, two are called the same, or a file is no evaluation.
         StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
+    # names, not places, are compared: they head the columns of the page
     places = [_place(home, name) for name in names] or [run_folder.find_run(home, None)]
     called = Counter(_name(place) for place in places)
     twice = sorted(name for name, count in called.items() if count > 1)
@@ -169,19 +167,6 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
     return plots
 
 
-def _cells(metrics: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
-    """Return the numbers of some tables, and as values alone what was set or chosen for them.
-
-    How many items there are stands beside each number, and how long it took says nothing of it.
-    """
-    facts = {
-        path: {"value": value}
-        for path, value in facts_of(metrics)
-        if path[-1] != "seconds" and not path[-1].startswith("num_")
-    }
-    return {**facts, **dict(numbers_of(metrics))}
-
-
 def _number(value: Any) -> float | None:
     """Return a logged number, or the sum of recalls of a logged validation."""
     if isinstance(value, Mapping):
@@ -190,7 +175,7 @@ def _number(value: Any) -> float | None:
 
 
 def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:
-    """Return what puts R@5 before R@10, and 4 shots before 16."""
+    """Return a sort key by which R@5 comes before R@10, and 4 shots before 16."""
     pieces = re.findall(r"\d+|\D+", " ".join(path))
     return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
@@ -235,6 +220,7 @@ def _read_run(folder: Path) -> RunPart:
     for path in atomic_files.matching(folder, "*.json"):
         if path.name == run_folder.REPORT:
             continue
+        # one file that cannot be read must not hide the others
         try:
             report = atomic_files.read_report(path)
             _check(report, path)

@@ -1,4 +1,4 @@
-"""Look up what the worst answers of an evaluation are: their pictures, small, and their texts."""
+"""Look up thumbnails and texts of the worst answers of an evaluation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,28 +50,28 @@ class FailurePictures:
 
     def cards(self, report: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
         """Return the worst answers of a report as a page shows them."""
-        failures = report["failures"][:most]
-        entries = [entry for failure in failures for entry in _entries(failure)]
-        items = self._of(report, {entry["id"] for entry in entries if "id" in entry})
+        key = (report["dataset"], report["split"], report.get("source", ""))
+        if key not in self._items:
+            self._items[key] = self._open(report, *key)
+        items = self._items[key]
+
+        def shown(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+            return [self._shown(entry, items) for entry in entries]
+
         return [
             {
                 "direction": failure.get("direction", "").replace("_", " "),
                 "rank": failure.get("rank"),
                 "facts": failure.get("facts", {}),
-                "query": [self._shown(item_entry, items) for item_entry in _queries(failure)],
-                "right": [
-                    self._shown(item_entry, items)
-                    for item_entry in failure.get("right", ())[:_RIGHT]
-                ],
-                "first": [
-                    self._shown(item_entry, items) for item_entry in failure.get("first", ())
-                ],
+                "query": shown(_queries(failure)),
+                "right": shown(failure.get("right", ())[:_RIGHT]),
+                "first": shown(failure.get("first", ())),
             }
-            for failure in failures
+            for failure in report["failures"][:most]
         ]
 
     def require_used(self) -> None:
-        """Pass unless a place that was named holds nothing of what was evaluated.
+        """Check that each place that was named holds an evaluated dataset.
 
         Raises:
             SpecError: There is such a place: what it was named for was looked for elsewhere.
@@ -83,29 +83,23 @@ class FailurePictures:
                     "place that holds what was"
                 )
 
-    def _of(self, report: Mapping[str, Any], ids: Iterable[str]) -> dict[str, Item]:
-        """Return the items of these ids that are found."""
-        dataset, split = report["dataset"], report["split"]
-        key = (dataset, split, report.get("source", ""))
-        if key not in self._items:
-            self._items[key] = self._open(report, dataset, split)
-        by_id = self._items[key]
-        return {item_id: by_id[item_id] for item_id in ids if item_id in by_id}
-
-    def _open(self, report: Mapping[str, Any], dataset: str, split: str) -> dict[str, Item]:
-        """Return the items of the first place that holds what was evaluated, or what is left."""
+    def _open(
+        self, report: Mapping[str, Any], dataset: str, split: str, fingerprint: str
+    ) -> dict[str, Item]:
+        """Return the items of the first place that has the evaluated dataset, or its rest."""
         places = _places(report, dataset, self._data)
         faults: list[LightalignError] = []
         for data, options in places:
-            source = self._try(data, options, split, report.get("source", ""))
+            source = self._try(data, options, split, fingerprint)
             if isinstance(source, Source):
                 self._used.add(data)
                 return {item.id: item for side in Modality for item in source.items(split, side)}
             faults.append(source)
+        # only when no place is whole: one that has lost pictures shows the others
         for (data, options), fault in zip(places, faults, strict=True):
             if isinstance(fault, DatasetChangedError):
                 source = open_source(data, home=self._home, options=options)
-                left = self._left(source, dataset, split, report.get("source", ""))
+                left = self._left(source, dataset, split, fingerprint)
                 if left:
                     self._used.add(data)
                     return left
@@ -155,6 +149,7 @@ class FailurePictures:
         ):
             if not set(there) <= set(then_ids):
                 return None
+        # a file may be gone while a table still names it
         images = [item for item in source.items(split, Modality.IMAGE) if readable_size(item) >= 0]
         missing = len(then.image_ids) - len(images)
         counters = any(item.path is None or item.path.name not in item.id for item in images)
@@ -183,18 +178,16 @@ class FailurePictures:
             )
 
     def _shown(self, entry: Mapping[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
-        text = entry.get("name", entry.get("text"))
-        shown = {"id": entry.get("id", ""), "score": entry.get("score"), "text": text}
-        item = items.get(shown["id"])
-        shown["picture"] = None
-        if item is None:
-            return shown
-        if item.text is not None:
-            return {**shown, "text": item.text}
-        return {**shown, "picture": self._picture(item)}
+        item_id, text = entry.get("id", ""), entry.get("name", entry.get("text"))
+        item, picture = items.get(item_id), None
+        if item is not None and item.text is not None:
+            text = item.text
+        elif item is not None:
+            picture = self._picture(item)
+        return {"id": item_id, "score": entry.get("score"), "text": text, "picture": picture}
 
     def _picture(self, item: Item) -> str | None:
-        """Return a small picture as the address that holds it, or None where it cannot be read."""
+        """Return a thumbnail as a data URL, or None where the picture cannot be read."""
         if item.id not in self._small:
             try:
                 picture = decode_image(item.read_bytes(), item_id=item.id)
@@ -209,25 +202,21 @@ class FailurePictures:
 def _places(
     report: Mapping[str, Any], dataset: str, moved: Sequence[str]
 ) -> list[tuple[str, Mapping[str, Any] | None]]:
-    """Return where to look for a dataset, each place once, and with which options of it."""
+    """Return the places where a dataset may lie, each once, with the options to open it."""
     training = report.get("training", {})
     command, stores = training.get("command", {}), training.get("stores", {})
     options = report.get("options", {})
     source_options = options.get("source")
     if not source_options and dataset == stores.get("train", {}).get("dataset"):
         source_options = command.get("source")
-    wanted = (*moved, options.get("data"), command.get("data"), dataset)
-    names = [place for place in wanted if place and parse_data(place)[0] == dataset]
+    places = (*moved, options.get("data"), command.get("data"), dataset)
+    names = [place for place in places if place and parse_data(place)[0] == dataset]
     return [(place, source_options or None) for place in dict.fromkeys(names)]
 
 
 def _queries(failure: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what was asked: one item, or the two texts of a pair."""
+    """Return the items of a query: one, or the two texts of a pair."""
     asked = failure["query"]
     ids = [asked] if isinstance(asked, str) else asked
     texts = failure.get("texts", [None] * len(ids))
     return [{"id": name, "text": text} for name, text in zip(ids, texts, strict=True)]
-
-
-def _entries(failure: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*_queries(failure), *failure.get("first", ()), *failure.get("right", ())]

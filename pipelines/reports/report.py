@@ -13,9 +13,8 @@ from ...featcache import atomic_files
 from ...featcache.config import fingerprint
 from ...featcache.registry import unknown_name
 from ...featcache.sources.opening import parse_data
-from ..common.confusion_plot import draw_confusion
 from ..common.destinations import check_file
-from ..common.plots import line_plot
+from ..common.plots import draw_confusion, line_plot
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
 from ..metrics.number import shown
@@ -52,6 +51,7 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
         _section(evaluation, pictures, spec.failures)
         for evaluation in progress.track(compared, "evaluations", len(compared), unit="evaluations")
     ]
+    # after all sections: a named place may serve a single one of them
     pictures.require_used()
     notes += pictures.notes
     for note in notes:
@@ -98,6 +98,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        # a name that is misspelt in the page must not become an empty cell
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -108,15 +109,11 @@ def _environment() -> jinja2.Environment:
 
 
 def _cell(number: Mapping[str, Any] | None) -> str:
-    """Return a number with its interval, or a fact in full: two thresholds must look like two."""
+    """Return a number with its interval, or a fact in full."""
     if number is None:
         return ""
     value = number["value"]
-    if "num" in number:
-        return shown(number, _digits(value))
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else value
+    return shown(number, _digits(value) if isinstance(value, int | float) else 1)
 
 
 def _plain(value: float | None) -> str:
@@ -124,13 +121,13 @@ def _plain(value: float | None) -> str:
 
 
 def _digits(value: float) -> int:
-    """Return how many digits after the point a number is shown with: three that count."""
+    """Return the number of digits after the point, for three significant ones at least."""
     size = abs(value)
     return 1 if size >= 10 or not math.isfinite(size) or size == 0 else 2 if size >= 1 else 3
 
 
 def _facts(part: RunPart) -> dict[str, Any]:
-    """Return what the first table says of a run."""
+    """Return the row of a run in the first table."""
     spec = part.report.get("spec", {})
     command = spec.get("command", {})
     train = spec.get("stores", {}).get("train", {})
@@ -149,23 +146,26 @@ def _facts(part: RunPart) -> dict[str, Any]:
     return {"name": part.name, "facts": facts, "spec": spec}
 
 
-def _section(one: Compared, pictures: FailurePictures, most: int) -> dict[str, Any]:
-    rows, kind = one.rows, one.kind.replace("-", " ")
+def _section(compared: Compared, pictures: FailurePictures, most: int) -> dict[str, Any]:
+    # numbers of single classes, which may be a thousand, are folded away
+    rows = compared.rows
+    place = f"{compared.dataset} {compared.split}"
+    title = filter(None, (compared.kind.replace("-", " "), place, compared.variant))
     return {
-        "title": ", ".join(filter(None, (kind, f"{one.dataset} {one.split}", one.variant))),
-        "source": one.source[:12],
-        "split_hash": one.split_hash[:12],
-        "runs": list(one.reports),
+        "title": ", ".join(title),
+        "source": compared.source[:12],
+        "split_hash": compared.split_hash[:12],
+        "runs": list(compared.reports),
         "rows": rows[:_HEADLINES],
         "more": rows[_HEADLINES:],
-        "definitions": one.definitions,
+        "definitions": compared.definitions,
         "warnings": {
-            name: list(report.get("warnings", ())) for name, report in one.reports.items()
+            name: list(report.get("warnings", ())) for name, report in compared.reports.items()
         },
-        "plots": [_plot(curve) for curve in one.curves],
+        "plots": [_plot(curve) for curve in compared.curves],
         "failures": [
             {"run": name, "cards": pictures.cards(report, most)}
-            for name, report in one.reports.items()
+            for name, report in compared.reports.items()
             if report.get("failures")
         ],
         "provenance": {
@@ -173,7 +173,7 @@ def _section(one: Compared, pictures: FailurePictures, most: int) -> dict[str, A
                 key: report.get(key)
                 for key in ("options", "stores", "adapter_sha256", "source", "versions", "seconds")
             }
-            for name, report in one.reports.items()
+            for name, report in compared.reports.items()
         },
     }
 

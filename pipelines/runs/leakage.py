@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64, Shaped
 
 from ...featcache.errors import LeakageError
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.store.catalog import StoreEntry, StoresByKey, pairs_path, read_pairs
+from ...featcache.store.catalog import Catalog, StoreEntry, pairs_path, read_catalog, read_pairs
 from ...featcache.store.remedies import extraction
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
@@ -215,7 +215,7 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
         examined: What is evaluated.
         progress: Receives the progress.
     """
-    compared = _Compared(StoresByKey.of(run.home))
+    compared = _Compared(read_catalog(run.home))
     seen_by = lineage(run)
     for seen in reversed(seen_by):  # what was there first has the name
         for part in ("train", "validation") if seen.chose else ("train",):
@@ -291,7 +291,7 @@ def lineage(run: TrainedRun) -> list[SeenByRun]:
 
 @dataclass
 class _Compared:
-    known: StoresByKey
+    known: Catalog
     shared: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     near: list[tuple[str, str, float]] = field(default_factory=list)
     num_near: int = 0

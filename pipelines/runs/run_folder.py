@@ -198,8 +198,8 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
                 write_spec(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
-                lock.follow(_give_name(prepared, home, name) / LOCK)
-            atomic_files.sync_folder(place)
+                lock.path = _give_name(prepared, home, name) / LOCK
+            atomic_files.sync(place)
         except BaseException:
             if lock is not None:
                 _discard(lock.path.parent)

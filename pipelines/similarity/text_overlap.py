@@ -15,7 +15,7 @@ from ...featcache.known_datasets import version_of
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import open_source, open_version
-from ...featcache.store.catalog import StoresByKey
+from ...featcache.store.catalog import Catalog, read_catalog
 from ...featcache.store.key import StoreDescription
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
@@ -138,7 +138,7 @@ def find_trained_texts(
         run: The run whose adapter takes part.
         progress: Receives the progress.
     """
-    stored = StoresByKey.of(run.home)
+    stored = read_catalog(run.home)
     wanted = sorted({name for pair in pairs.ids for name in pair})
     described = pairs.described
     ours = marks_of(run.home, described.dataset, described.split, described.source)
@@ -180,7 +180,7 @@ def _by_marks(ours: Mapping[str, str] | None, past: SeenByRun, *, home: Path) ->
 
 
 def _by_features(
-    reader: FeatureReader, names: Sequence[str], known: StoresByKey, key: str, progress: Progress
+    reader: FeatureReader, names: Sequence[str], known: Catalog, key: str, progress: Progress
 ) -> tuple[set[str], str | None]:
     """Return the texts that have the features of a trained one, and why that is not known."""
     entry = known.get(key)

@@ -44,7 +44,7 @@ class OptimiserStep:
 
     Args:
         parameters: What is trained.
-        optimiser: The optimiser of these, each group at its highest learning rate.
+        optimiser: Optimiser of `parameters`, each group at its highest learning rate.
         gradient_clip: Largest norm of all gradients together, or 0 for no limit.
         accumulate: Losses of a step; the gradient of each is divided by their number.
         scaler: Scales losses whose gradients would vanish in float16, or None.
@@ -90,6 +90,7 @@ class OptimiserStep:
         for group, highest in zip(self.optimiser.param_groups, self._highest_rates, strict=True):
             group["lr"] = factor * highest
         self._sum_gradients()
+        # before the norm is limited: that is of gradients as they are
         if self._scaler is not None:
             self._scaler.unscale_(self.optimiser)
         if self._gradient_clip:
@@ -100,6 +101,7 @@ class OptimiserStep:
             self._scaler.step(self.optimiser)
             self._scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
+        # after the step, whose weights it takes in
         if self._average is not None:
             self._average.update()
 
@@ -114,7 +116,7 @@ class TrainStep:
         dtype: Type of matrix products.
         device: Where the adapter is.
         scaler: Scales losses whose gradients would vanish in float16, or None.
-        processes: Who shares the rows of each batch.
+        processes: Processes that share the rows of each batch.
         queue: Embeddings of earlier batches that are further negatives, or None.
     """
 
@@ -210,6 +212,7 @@ class TrainStep:
             pairs = replace(pairs, teacher=teacher)
         if self.queue is None:
             return pairs
+        # recalled first: a batch is not among its own earlier ones
         remembered = self.queue.recall(batch.rows)
         self.queue.add(batch.rows, pairs)
         return replace(pairs, remembered=remembered)

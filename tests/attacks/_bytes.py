@@ -52,9 +52,9 @@ def truncate(path: Path, chance: random.Random) -> str | None:
     size = path.stat().st_size
     if not size:
         return None
-    kept = chance.choice([size - 1, size // 2, min(10, size - 1)])
-    os.truncate(path, kept)
-    return f"cut from {size} to {kept} bytes"
+    length = chance.choice([size - 1, size // 2, min(10, size - 1)])
+    os.truncate(path, length)
+    return f"cut from {size} to {length} bytes"
 
 
 def extend(path: Path, chance: random.Random) -> str | None:

@@ -118,8 +118,8 @@ def _wait(child: int, deadline: float) -> tuple[int, bool, bool]:
     pause = 0.002
     hung = deaf = False
     while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
             return status, hung, deaf
         now = time.monotonic()
         if not hung and now > deadline:
@@ -161,9 +161,8 @@ def _be_child(work: Callable[[], None], out: Path, err: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        threads = [one for one in threading.enumerate() if not one.daemon]
-        for thread in threads:  # as the interpreter waits for them at its end
-            if thread is not threading.current_thread():
+        for thread in threading.enumerate():  # as the interpreter waits for them at its end
+            if not thread.daemon and thread is not threading.current_thread():
                 thread.join()
         sys.stdout.flush()
         sys.stderr.flush()

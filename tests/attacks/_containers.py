@@ -416,7 +416,7 @@ def sealed_index(mutation: Mutation) -> Mutation:
 
 
 def _named(*made: Mutation) -> Mapping[str, Mutation]:
-    return {one.__name__: one for one in made}  # type: ignore[attr-defined]
+    return {mutation.__name__: mutation for mutation in made}  # type: ignore[attr-defined]
 
 
 NPY = _named(npy_header, sealed_index(npy_header))

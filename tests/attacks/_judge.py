@@ -80,15 +80,16 @@ class Undisturbed:
     ) -> "Undisturbed":
         """Keep what is the same both times."""
         differing = {name for name in first | second if first.get(name) != second.get(name)}
-        kept = {name: value for name, value in first.items() if name not in differing}
-        return cls(outcome.code, kept, frozenset(differing), outcome.out, outcome.seconds)
+        alike = {name: value for name, value in first.items() if name not in differing}
+        return cls(outcome.code, alike, frozenset(differing), outcome.out, outcome.seconds)
 
     def without(self, beginning: str) -> "Undisturbed":
         """Leave out what begins so."""
-        kept = {
-            name: value for name, value in self.numbers.items() if not name.startswith(beginning)
-        }
-        return replace(self, numbers=kept)
+        return replace(self, numbers=_without(self.numbers, beginning))
+
+
+def _without(numbers: Mapping[str, Any], beginning: str) -> dict[str, Any]:
+    return {name: value for name, value in numbers.items() if not name.startswith(beginning)}
 
 
 def numbers(outcome: Outcome, verb: Verb, place: Path) -> dict[str, Any]:
@@ -161,17 +162,15 @@ def judge(
         return _refusal(outcome)
     if outcome.out == undisturbed.out and not is_resealed and _ought_to_see(verb, path):
         return Verdict("unseen", f"exit {outcome.code}, and the same lines")
-    found = numbers(outcome, verb, place)
+    actual = numbers(outcome, verb, place)
     resumes = "--resume" in verb.arguments
     if is_resealed or not (repairs or resumes):  # which mend or take over what was changed
         folder = "/".join(path.split("/")[:5]) if is_resealed else path
         undisturbed = undisturbed.without(f"file {folder}")
-        found = {
-            name: value for name, value in found.items() if not name.startswith(f"file {folder}")
-        }
-    if outcome.code == 0 and "output" in found:
-        return Verdict("not JSON", found["output"][:200])
-    return _compare(found, outcome, verb, undisturbed, may_differ=may_differ)
+        actual = _without(actual, f"file {folder}")
+    if outcome.code == 0 and "output" in actual:
+        return Verdict("not JSON", actual["output"][:200])
+    return _compare(actual, outcome, verb, undisturbed, may_differ=may_differ)
 
 
 def _ought_to_see(verb: Verb, path: str) -> bool:
@@ -212,7 +211,7 @@ def _refusal(outcome: Outcome) -> Verdict:
 
 
 def _compare(
-    found: Mapping[str, Any],
+    actual: Mapping[str, Any],
     outcome: Outcome,
     verb: Verb,
     undisturbed: Undisturbed,
@@ -221,18 +220,18 @@ def _compare(
 ) -> Verdict:
     differing = sorted(
         name
-        for name in {**found, **undisturbed.numbers}
-        if name not in undisturbed.volatile and found.get(name) != undisturbed.numbers.get(name)
+        for name in {**actual, **undisturbed.numbers}
+        if name not in undisturbed.volatile and actual.get(name) != undisturbed.numbers.get(name)
     )
     names = [name for name in differing if not _BESIDE.search(name)]
     if not names:
         return Verdict(EQUAL)
     shown = (
-        f"{names[0]}: {found.get(names[0])!r:.60}, not {undisturbed.numbers.get(names[0])!r:.60}"
+        f"{names[0]}: {actual.get(names[0])!r:.60}, not {undisturbed.numbers.get(names[0])!r:.60}"
     )
     if may_differ or verb.verifies:
         return Verdict(OTHER, shown)
-    new = "\n".join(str(found[name]) for name in differing if isinstance(found.get(name), str))
+    new = "\n".join(str(actual[name]) for name in differing if isinstance(actual.get(name), str))
     if verb.lists and (_NAMED.search(outcome.err) or _NAMED.search(new)):
         return Verdict(OTHER, shown)
     return Verdict("changed number", f"{len(names)} differ: {shown}")

@@ -262,7 +262,7 @@ def toml_many_digits(path: Path, _: random.Random) -> str | None:
 
 
 def _named(*made: Callable[..., str | None]) -> Mapping[str, Mutation]:
-    return {one.__name__: one for one in made}
+    return {mutation.__name__: mutation for mutation in made}
 
 
 TEXT = _named(oversized, with_mark, other_encoding, control_characters)

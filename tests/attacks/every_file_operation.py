@@ -100,8 +100,8 @@ class Attack:
 
     def store(self, name: str) -> Path:
         """Return the folder of the store `SPLIT/ENCODER` of the trial."""
-        (found,) = self.home.glob(f"features/*/{name}--*")
-        return found
+        (folder,) = self.home.glob(f"features/*/{name}--*")
+        return folder
 
     def run(
         self, command: Sequence[str], *, number: int = 0, fault: str = KILL, count: bool = False
@@ -181,7 +181,9 @@ class Trial:
         removal = self._struck(ended) in ("unlink", "rmdir")  # what failed to be removed is there
         if ended.code == 0:
             rest = {
-                name: one for name, one in there.items() if not (removal and _is_leftover(name))
+                name: content
+                for name, content in there.items()
+                if not (removal and _is_leftover(name))
             }
             if trials.differences(rest, self.after):
                 yield "exit 0, but not all was written"
@@ -206,9 +208,9 @@ class Trial:
         if trials.differences(attack.content(), self.after):
             attack.num_cleared += 1
             attack.run(("cache", "repair"))  # removes leftovers of what had been done
-        found = trials.differences(attack.content(), self.after)
-        yield from found
-        if again.code and found:
+        differences = trials.differences(attack.content(), self.after)
+        yield from differences
+        if again.code and differences:
             yield f"again ends with {again.code}: {again.lines[-1:]}"
         if (last := attack.run(("cache", "verify"))).code:
             yield f"verify ends with {last.code} after all"
@@ -292,10 +294,10 @@ def is_clean(there: dict[str, Any], before: dict[str, Any], after: dict[str, Any
     belongs: set[str] = {"home/features"} & set(there)
     for store in {name for name in there if _is_store(name)}:
         inside = _below(there, store)
-        if not any(inside == _below(one, store) for one in (before, after) if store in one):
+        if not any(inside == _below(state, store) for state in (before, after) if store in state):
             return False
         split = store.rpartition("/")[0]
-        pairs = {name for one in (before, after) for name in one if _is_pairs_of(name, split)}
+        pairs = {name for name in (*before, *after) if _is_pairs_of(name, split)}
         if not any(_is_as_in((before, after), there, name) for name in pairs):
             return False
         belongs |= set(inside) | pairs | {split, split.rpartition("/")[0]}
@@ -303,7 +305,7 @@ def is_clean(there: dict[str, Any], before: dict[str, Any], after: dict[str, Any
 
 
 def _is_as_in(whole: Sequence[dict[str, Any]], there: dict[str, Any], name: str) -> bool:
-    return any(name in there and name in one and there[name] == one[name] for one in whole)
+    return name in there and any(there[name] == state[name] for state in whole if name in state)
 
 
 def _is_store(name: str) -> bool:
@@ -323,7 +325,6 @@ def _below(content: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def _flip_a_bit(store: Path) -> None:
-    path = max((store / "shard-00000").rglob("*"), key=lambda file: file.stat().st_size)
     path = next(file for file in (store / "shard-00000" / "values").rglob("*") if file.is_file())
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

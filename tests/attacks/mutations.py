@@ -110,9 +110,9 @@ class Attack:
 
     def _draw(self, kind: Kind, chance: random.Random) -> str:
         """Return the name of a mutation; those of the kind itself come as often as all others."""
-        own = [name for name in kind.mutations if name not in _judge.OF_ANY_FILE]
+        special = [name for name in kind.mutations if name not in _judge.OF_ANY_FILE]
         general = [name for name in kind.mutations if name in _judge.OF_ANY_FILE]
-        return chance.choice(own if own and chance.random() < 0.5 else general)
+        return chance.choice(special if special and chance.random() < 0.5 else general)
 
     def _mutate(self, kind: Kind, path: Path, mutation: str, chance_seed: float) -> str | None:
         self._restore(path.parts[0])

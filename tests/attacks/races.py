@@ -186,7 +186,8 @@ def run(rounds: int, names: Sequence[str], say: Callable[[str], None]) -> bool:
     try:
         races = Races(scratch)
         for name in names:
-            wrong = [found for found in (races.round(RACES[name]) for _ in range(rounds)) if found]
+            ends = [races.round(RACES[name]) for _ in range(rounds)]
+            wrong = [line for line in ends if line]
             say(f"{name:36} {rounds - len(wrong)} of {rounds}")
             for line in wrong[:2]:
                 say(f"    {line:.1500}")

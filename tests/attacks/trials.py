@@ -109,14 +109,14 @@ def _be_the_command(
 
 def content(*folders: Path) -> dict[str, Any]:
     """Return every file and folder below `folders` by its path, without times."""
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             name = f"{folder.name}/{path.relative_to(folder)}"
             if name == "home/verified" or path.match("home/verified/*.json"):
                 continue  # times and inodes of files; where it cannot be written, nothing is lost
-            found[name] = "folder" if path.is_dir() else _timeless(path)
-    return found
+            parts[name] = "folder" if path.is_dir() else _timeless(path)
+    return parts
 
 
 def _timeless(path: Path) -> Any:
@@ -147,12 +147,12 @@ def _without_times(value: Any) -> Any:
     return value
 
 
-def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+def differences(actual: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """Return one line for each path that is extra, missing or other than expected."""
-    lines = [f"extra {name}" for name in found if name not in expected]
-    lines += [f"missing {name}" for name in expected if name not in found]
-    both = (name for name in expected if name in found)
-    return lines + [f"differs {name}" for name in both if found[name] != expected[name]]
+    lines = [f"extra {name}" for name in actual if name not in expected]
+    lines += [f"missing {name}" for name in expected if name not in actual]
+    both = (name for name in expected if name in actual)
+    return lines + [f"differs {name}" for name in both if actual[name] != expected[name]]
 
 
 def copy_of(folder: Path, place: Path) -> Path:

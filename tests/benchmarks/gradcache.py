@@ -24,7 +24,7 @@ from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.types import Features, Pairs
 from lightalign.pipelines.common.progress import SILENT
-from lightalign.pipelines.planning.process_memory import ProcessMemory
+from lightalign.pipelines.planning.measure import watching_memory
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
@@ -76,7 +76,7 @@ def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float
     trainer = Trainer(resolve(spec, SILENT), home=home, seed=0, device=torch.device("cpu"))
     rows = next(trainer.batches.order(1))
     began = time.perf_counter()
-    with ProcessMemory() as own:
+    with watching_memory() as own:
         trainer.train_step.add_gradient(trainer.batches.load(rows))
         trainer.train_step.take()
     return {"seconds": time.perf_counter() - began, "bytes": own.bytes}

@@ -15,7 +15,7 @@ import numpy as np
 
 from lightalign.pipelines.metrics.number import written
 from lightalign.pipelines.ranking.faiss_index import build
-from lightalign.pipelines.rendering.search import quality_line
+from lightalign.pipelines.rendering.evaluations import quality_line
 
 _BLOCK = 50_000
 _PER_CLUSTER = 1000

@@ -3,26 +3,51 @@
 import numpy as np
 import torch
 
-from lightalign.featcache.tokens import Tokens, join_padded, pad
-from lightalign.featcache.types import Features
+from lightalign.featcache.tokens import Tokens, join_padded, pad, pad_groups, split_by_length
+from lightalign.featcache.types import Features, ragged_arange
 
 
-def ragged(lengths: list[int]) -> Features:
-    """Return rows of these lengths; token t has the feature t, counted from 1."""
-    values = np.arange(1, sum(lengths) + 1, dtype=np.float32)[:, None]
-    ids = tuple(str(row) for row in range(len(lengths)))
-    return Features(values, np.concatenate([[0], np.cumsum(lengths)]), ids, {})
+def features(*lengths: int) -> Features:
+    """Return rows of these lengths whose tokens are 1, 2, 3, ... in order."""
+    offsets = np.cumsum([0, *lengths]).astype(np.int64)
+    values = np.arange(1, offsets[-1] + 1, dtype=np.float32)[:, None]
+    return Features(values, offsets, tuple(f"item-{row}" for row in range(len(lengths))))
 
 
-def test_rows_are_padded_by_zeros_to_the_longest():
-    tokens = pad(ragged([1, 3]))
-    assert tokens.values[:, :, 0].tolist() == [[1, 0, 0], [2, 3, 4]]
+def test_rows_are_padded_with_zeros_to_the_longest():
+    tokens = pad(features(1, 3))
+    assert tokens.values[..., 0].tolist() == [[1, 0, 0], [2, 3, 4]]
     assert tokens.mask.tolist() == [[True, False, False], [True, True, True]]
 
 
+def test_rows_of_one_length_share_the_memory_of_the_features():
+    rows = features(2, 2)
+    tokens = pad(rows)
+    assert tokens.values[..., 0].tolist() == [[1, 2], [3, 4]]
+    assert np.shares_memory(tokens.values.numpy(), rows.values)
+    assert bool(tokens.mask.all())
+
+
+def test_groups_hold_rows_of_similar_length_and_say_which():
+    groups, rows = pad_groups(features(4, 1, 3, 1), 2)
+    assert [group.values.shape[1] for group in groups] == [1, 4]
+    assert rows.tolist() == [1, 3, 2, 0]
+    assert groups[0].values[..., 0].tolist() == [[5], [9]]
+    assert [group.tolist() for group in split_by_length(np.array([2, 2, 2]), 3)] == [[0, 1, 2]]
+
+
+def test_the_values_alone_change_their_type():
+    tokens = pad(features(1, 2)).to(torch.device("cpu"), torch.float64)
+    assert (tokens.values.dtype, tokens.mask.dtype) == (torch.float64, torch.bool)
+
+
+def test_ragged_ranges_follow_each_other():
+    assert ragged_arange(np.array([5, 0]), np.array([2, 3])).tolist() == [5, 6, 0, 1, 2]
+
+
 def test_batches_of_other_lengths_are_joined_in_order():
-    joined = join_padded([pad(ragged([1])), pad(ragged([2, 1]))])
-    assert joined.values[:, :, 0].tolist() == [[1, 0], [1, 2], [3, 0]]
+    joined = join_padded([pad(features(1)), pad(features(2, 1))])
+    assert joined.values[..., 0].tolist() == [[1, 0], [1, 2], [3, 0]]
     assert joined.mask.tolist() == [[True, False], [True, True], [True, False]]
 
 

@@ -24,7 +24,7 @@ from lightalign.featcache.store.damage import verify_folder
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.locks import ShardLocks
 from lightalign.featcache.store.manifest import MANIFEST, read_manifest
-from lightalign.pipelines.cache import stores as cache
+from lightalign.pipelines.cache.remove import remove
 from lightalign.pipelines.cache.repair import each_apart, repair
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.extraction import extract, throughput
@@ -385,4 +385,4 @@ def test_a_compiler_that_fails_or_changes_features_is_refused(tmp_path, monkeypa
 
 def test_a_removal_of_a_store_needs_its_name(tmp_path):
     (report,) = extract_toy(tmp_path, "toy-image", split="val").stores
-    assert cache.remove(tmp_path, report.key).store == report.folder.resolve()
+    assert remove(tmp_path, report.key).store == report.folder.resolve()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightalign.featcache import notes
-from lightalign.featcache.store.catalog import StoresByKey, list_stores, read_catalog
+from lightalign.featcache.store.catalog import list_stores, read_catalog
 from lightalign.featcache.store.manifest import COPY, MANIFEST
 
 from ..helpers import lightalign, slow
@@ -175,7 +175,7 @@ def test_it_is_said_why_the_store_of_a_key_is_missing(state, home):
         FeatureStore.open(entry.folder).drop_shards({0})
     else:
         shutil.rmtree(entry.folder)
-    stored = StoresByKey.of(home)
+    stored = read_catalog(home)
     assert stored.get(entry.key) is None
     expected = {
         "damaged": f"cannot be read: {entry.folder / MANIFEST}",

@@ -11,13 +11,7 @@ _DICTIONARY_BYTES = (0, 1, 2, 4)
 
 
 def check_header(compression: str, header: bytes, length: int, num_bytes: int) -> None:
-    """Pass if the header says what is there and what it must become.
-
-    Args:
-        compression: `zstd` or `blosc-lz4`.
-        header: The first bytes.
-        length: How many compressed bytes there are.
-        num_bytes: How many they must become.
+    """Pass if the header says that there are `length` bytes, which become `num_bytes`.
 
     Raises:
         ValueError: A size differs, or it is no header.
@@ -43,10 +37,7 @@ def most_compressed_bytes(num_bytes: int) -> int:
 
 
 def _zstd_content_size(header: bytes) -> int:
-    """Return the size that a frame says of its content.
-
-    Source: RFC 8878, section 3.1.1.1.
-    """
+    """Return the size that a frame says of its content (RFC 8878, section 3.1.1.1)."""
     (magic,) = struct.unpack_from("<I", header)
     if magic != _ZSTD_MAGIC:
         raise ValueError("it is no frame of Zstandard")

@@ -32,13 +32,13 @@ class ArrayType:
     shape: tuple[int | None, ...]
     compression: str = "none"
 
-    def with_shape_of(self, found: object) -> "ArrayType":
-        """Return the type with each open axis as long as in `found`, which may be anything."""
-        axes = found if isinstance(found, list | tuple) and len(found) == len(self.shape) else ()
-        lengths = [length if type(length) is int and length > 0 else None for length in axes]
+    def with_shape_of(self, actual: object) -> "ArrayType":
+        """Return the type with each open axis as long as in `actual`, which may be anything."""
+        if not isinstance(actual, list | tuple) or len(actual) != len(self.shape):
+            return self
         shape = tuple(
-            next(iter(lengths[axis : axis + 1]), None) if length is None else length
-            for axis, length in enumerate(self.shape)
+            there if length is None and type(there) is int and there > 0 else length
+            for length, there in zip(self.shape, actual, strict=True)
         )
         return replace(self, shape=shape)
 
@@ -53,9 +53,8 @@ class ArrayType:
         return math.prod(self.whole_shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
-        return (
-            f"{self.dtype.name} [{', '.join('any' if n is None else str(n) for n in self.shape)}]"
-        )
+        axes = ", ".join("any" if length is None else str(length) for length in self.shape)
+        return f"{self.dtype.name} [{axes}]"
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class ArrayLocation:
         Raises:
             StoreCorruptError: The compressed bytes cannot be read.
         """
+        # nothing cannot be mapped, and may have no file
         if 0 in self.shape:
             return np.empty(self.shape, dtype=self.dtype)
         if self.decompress is not None:
@@ -106,20 +106,13 @@ class Format(ABC):
     ) -> None:
         """Write `arrays` to the new file or folder `path`, the same bytes for the same arrays.
 
-        Args:
-            path: File or folder that does not exist yet.
-            arrays: What to write, by name.
-            compression: One of `COMPRESSIONS`, for the array `values` alone: the others are small
-                and are wanted without decompressing anything.
+        The compression, one of `COMPRESSIONS`, is for the array `values` alone: the others are
+        small and are wanted without decompressing anything.
         """
 
     @abstractmethod
     def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:
-        """Return where each array of the shard at `path` lies.
-
-        Args:
-            path: File or folder of the shard.
-            expected: Every array that it must hold, and none else.
+        """Return where each of the `expected` arrays, and none else, lies in the shard at `path`.
 
         Raises:
             StoreCorruptError: The file is not a shard of this format, or holds something else.
@@ -129,19 +122,19 @@ class Format(ABC):
 COMPRESSED = "values"  # the array that `compression` is about
 
 
-def refusal(path: Path, *, expected: object, found: object) -> StoreCorruptError:
+def refusal(path: Path, *, expected: object, actual: object) -> StoreCorruptError:
     """Return the error of a file that holds something else than it must, in one short line."""
-    text = " ".join(str(found).split())
+    text = " ".join(str(actual).split())
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return StoreCorruptError(f"{path}: expected {expected}, found {shown}")
 
 
-def check_names(path: Path, expected: Iterable[str], found: Iterable[str]) -> None:
+def check_names(path: Path, expected: Iterable[str], actual: Iterable[str]) -> None:
     """Compare the names of the arrays of a shard.
 
     Raises:
         StoreCorruptError: They differ.
     """
-    names, found_names = sorted(expected), sorted(found)
-    if names != found_names:
-        raise refusal(path, expected=f"the arrays {names}", found=found_names)
+    names, actual_names = sorted(expected), sorted(actual)
+    if names != actual_names:
+        raise refusal(path, expected=f"the arrays {names}", actual=actual_names)

@@ -17,7 +17,10 @@ from .base import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, ref
 
 # what h5py raises for damaged files, depending on which of their structures is hit
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
-_FILTERS = {"zstd": hdf5plugin.Zstd.filter_id, "blosc-lz4": hdf5plugin.Blosc.filter_id}
+_FILTERS: Mapping[str, Any] = {
+    "zstd": hdf5plugin.Zstd(clevel=3),
+    "blosc-lz4": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
+}
 _HEADER_BYTES = 32  # enough for that of each compression
 _CHECKSUM_BYTES = 4
 _NOT_COMPRESSED = 0b01  # in the mask of a chunk that compression would not have made smaller
@@ -59,8 +62,13 @@ def _file_image(arrays: Mapping[str, np.ndarray], compression: str) -> bytes:
     in_memory: dict[str, Any] = {"driver": "core", "backing_store": False}
     with h5py.File("shard", "w", block_size=_BLOCK_BYTES, **in_memory) as file:
         for name, array in arrays.items():
+            # whatever the machine: the bytes of a store are the same on all of them
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            options = _filter(compression, array) if name == COMPRESSED and array.size else {}
+            options: dict[str, Any] = {}
+            if name == COMPRESSED and array.size and compression != "none":
+                # one chunk, as reading goes shard by shard; its checksum comes before the
+                # decompressors, which believe damaged bytes
+                options = {"chunks": array.shape, "fletcher32": True, **_FILTERS[compression]}
             file.create_dataset(name, data=little, track_times=False, **options)
         file.flush()
         image: bytes = file.id.get_file_image()
@@ -71,11 +79,11 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     """Return a dataset that lies in this very file: no link elsewhere, no group, no type."""
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise refusal(path, expected=f"a dataset {name}", found=f"a {type(link).__name__}")
+        raise refusal(path, expected=f"a dataset {name}", actual=f"a {type(link).__name__}")
     identifier = h5o.open(file.id, name.encode())
     if not isinstance(identifier, h5d.DatasetID):
         kind = type(identifier).__name__.removesuffix("ID")
-        raise refusal(path, expected=f"a dataset {name}", found=f"a {kind}")
+        raise refusal(path, expected=f"a dataset {name}", actual=f"a {kind}")
     return h5py.Dataset(identifier)
 
 
@@ -86,7 +94,7 @@ def _locate_dataset(
     array = expected.with_shape_of(dataset.shape)
     if dataset.shape != array.shape or not _is_of_type(dataset, array.dtype):
         actual = f"{dataset.dtype} {dataset.shape}"
-        raise refusal(path, expected=f"{name} to be {expected}", found=actual)
+        raise refusal(path, expected=f"{name} to be {expected}", actual=actual)
     if not dataset.size:
         return ArrayLocation(path, 0, dataset.shape, array.dtype)
     properties = dataset.id.get_create_plist()
@@ -94,21 +102,20 @@ def _locate_dataset(
         _check_filters(path, name, properties, array)
         chunk = _chunk(path, dataset)
         first, length = chunk.byte_offset, chunk.size
+        location = ArrayLocation(
+            path, 0, array.whole_shape, array.dtype, lambda: _decompress(path, name, array)
+        )
     else:
-        contiguous = properties.get_layout() == h5d.CONTIGUOUS
-        if not contiguous or properties.get_external_count():
-            raise refusal(path, expected=f"{name} to be contiguous", found="another layout")
+        if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count():
+            raise refusal(path, expected=f"{name} to be contiguous", actual="another layout")
         first, length = dataset.id.get_offset(), dataset.id.get_storage_size()
         if first is None or length != array.num_bytes:
-            raise refusal(path, expected=f"{array.num_bytes} bytes of {name}", found=length)
+            raise refusal(path, expected=f"{array.num_bytes} bytes of {name}", actual=length)
+        location = ArrayLocation(path, first, array.whole_shape, array.dtype)
     if first + length > file_bytes:
         reach = f"{name} in bytes {first} to {first + length}"
-        raise refusal(path, expected=reach, found=f"a file of {file_bytes}")
-    if array.compression == "none":
-        return ArrayLocation(path, first, dataset.shape, array.dtype)
-    return ArrayLocation(
-        path, 0, dataset.shape, array.dtype, lambda: _decompress(path, name, array)
-    )
+        raise refusal(path, expected=reach, actual=f"a file of {file_bytes}")
+    return location
 
 
 def _is_of_type(dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
@@ -118,35 +125,23 @@ def _is_of_type(dataset: h5py.Dataset, dtype: np.dtype[np.generic]) -> bool:
 
 def _check_filters(path: Path, name: str, properties: Any, array: ArrayType) -> None:
     filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-    if filters != [_FILTERS[array.compression], h5z.FILTER_FLETCHER32]:
+    if filters != [_FILTERS[array.compression].filter_id, h5z.FILTER_FLETCHER32]:
         actual = f"the filters {filters}"
         raise refusal(
-            path, expected=f"{name} to be {array.compression} with a checksum", found=actual
+            path, expected=f"{name} to be {array.compression} with a checksum", actual=actual
         )
     if properties.get_layout() != h5d.CHUNKED or properties.get_chunk() != array.shape:
-        raise refusal(path, expected=f"{name} to be one chunk", found="another layout")
+        raise refusal(path, expected=f"{name} to be one chunk", actual="another layout")
 
 
 def _chunk(path: Path, dataset: h5py.Dataset) -> Any:
     """Return where the only chunk lies, and which filters it leaves out."""
     if dataset.id.get_num_chunks() != 1:
-        raise refusal(path, expected="one chunk", found=dataset.id.get_num_chunks())
+        raise refusal(path, expected="one chunk", actual=dataset.id.get_num_chunks())
     chunk = dataset.id.get_chunk_info(0)
     if chunk.filter_mask not in {0, _NOT_COMPRESSED}:
-        raise refusal(path, expected="a checksum of the chunk", found="none")
+        raise refusal(path, expected="a checksum of the chunk", actual="none")
     return chunk
-
-
-def _filter(compression: str, array: np.ndarray) -> dict[str, Any]:
-    """Return options of `create_dataset`: one chunk, as reading goes shard by shard."""
-    filters: dict[str, Any] = {
-        "zstd": hdf5plugin.Zstd(clevel=3),
-        "blosc-lz4": hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE),
-    }
-    if compression == "none":
-        return {}
-    # the checksum of the chunk comes before the decompressors, which believe damaged bytes
-    return {"chunks": array.shape, "fletcher32": True, **filters[compression]}
 
 
 def _decompress(path: Path, name: str, expected: ArrayType) -> np.ndarray:
@@ -161,11 +156,7 @@ def _decompress(path: Path, name: str, expected: ArrayType) -> np.ndarray:
 
 
 def _check_chunk(path: Path, chunk: Any, expected: ArrayType) -> None:
-    """Compare the size and header of the only chunk with the array that it must become.
-
-    Raises:
-        ValueError: A size differs.
-    """
+    """Compare the size and header of the only chunk with the array that it must become."""
     length = chunk.size - _CHECKSUM_BYTES
     if chunk.filter_mask & _NOT_COMPRESSED:
         if length != expected.num_bytes:

@@ -23,6 +23,10 @@ from ._compressed import check_header, most_compressed_bytes
 from .base import COMPRESSED, ArrayLocation, ArrayType, Format, check_names, refusal
 
 _MAX_METADATA_BYTES = 2**16
+_CODECS: Mapping[str, Any] = {  # Any: numcodecs carries no types
+    "zstd": numcodecs.Zstd(level=3, checksum=True),
+    "blosc-lz4": numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE),
+}
 
 
 def _json_bytes(value: object) -> bytes:
@@ -48,15 +52,16 @@ class ZarrFormat(Format):
         for name, array in arrays.items():
             folder = path / name
             folder.mkdir()
-            codec = _codec(compression if name == COMPRESSED else "none", array.dtype)
-            metadata = _array_metadata(array.shape, array.dtype, codec)
+            method = compression if name == COMPRESSED else "none"
+            metadata = _array_metadata(array.shape, array.dtype, method)
             write_bytes(folder / "zarr.json", _json_bytes(metadata))
+            # an array without elements has no chunk, and so no file of one
             if array.size:
                 chunk = _chunk_file(folder, array.ndim)
                 chunk.parent.mkdir(parents=True)
-                raw = np.ascontiguousarray(_little_endian(array))
+                raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
                 with open_new(chunk) as file:
-                    file.write(raw.data if codec is None else _build(codec).encode(raw))
+                    file.write(raw.data if method == "none" else _CODECS[method].encode(raw))
 
     def locate(self, path: Path, expected: Mapping[str, ArrayType]) -> dict[str, ArrayLocation]:
         """Read the metadata of each array folder below `path`."""
@@ -68,10 +73,6 @@ class ZarrFormat(Format):
 
 def _chunk_file(folder: Path, ndim: int) -> Path:
     return folder.joinpath("c", *["0"] * ndim)
-
-
-def _little_endian(array: np.ndarray) -> np.ndarray:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def _codec(compression: str, dtype: np.dtype[np.generic]) -> dict[str, Any] | None:
@@ -91,21 +92,13 @@ def _codec(compression: str, dtype: np.dtype[np.generic]) -> dict[str, Any] | No
     return {"name": compression.partition("-")[0], "configuration": options[compression]}
 
 
-def _build(codec: Mapping[str, Any]) -> Any:  # Any: numcodecs carries no types
-    options = dict(codec.get("configuration", {}))
-    if codec["name"] == "blosc":
-        options["shuffle"] = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}[options["shuffle"]]
-        options.pop("typesize", None)  # numcodecs takes it from the array
-        return numcodecs.Blosc(**options)
-    return numcodecs.Zstd(level=options["level"], checksum=options["checksum"])
-
-
 def _array_metadata(
-    shape: tuple[int, ...], dtype: np.dtype[np.generic], codec: Mapping[str, Any] | None
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], compression: str
 ) -> dict[str, Any]:
     raw: dict[str, object] = {"name": "bytes"}
     if dtype.itemsize > 1:
         raw["configuration"] = {"endian": "little"}
+    codec = _codec(compression, dtype)
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -131,30 +124,27 @@ def _locate_array(folder: Path, expected: ArrayType) -> ArrayLocation:
     except (OSError, ValueError, RecursionError) as error:
         raise StoreCorruptError(f"{path} is not that of a Zarr v3 array: {error}") from error
     if not isinstance(metadata, dict):
-        raise refusal(path, expected="the metadata of an array", found=metadata)
+        raise refusal(path, expected="the metadata of an array", actual=metadata)
     array = expected.with_shape_of(metadata.get("shape"))
-    codec = _codec(array.compression, array.dtype)
-    written = _array_metadata(array.whole_shape, array.dtype, codec)
+    written = _array_metadata(array.whole_shape, array.dtype, array.compression)
     for name, value in written.items():
         if not _is_same(metadata.get(name), value):
-            raise refusal(path, expected=f"{name} {value}", found=metadata.get(name))
+            raise refusal(path, expected=f"{name} {value}", actual=metadata.get(name))
     chunk = _chunk_file(folder, len(array.shape))
     dtype = array.dtype.newbyteorder("<")
-    if codec is not None:
-        return ArrayLocation(
-            chunk, 0, array.whole_shape, dtype, lambda: _decompress(chunk, codec, array)
-        )
+    if array.compression != "none":
+        return ArrayLocation(chunk, 0, array.whole_shape, dtype, lambda: _decompress(chunk, array))
     if array.num_bytes:
         _check_size(chunk, array.num_bytes)
     return ArrayLocation(chunk, 0, array.whole_shape, dtype)
 
 
-def _is_same(found: object, written: object) -> bool:
+def _is_same(value: object, written: object) -> bool:
     """Compare two JSON values; checksums of Zstandard may be left out, as they once were."""
     as_json = json.dumps(written)
     without = as_json.replace('"checksum": true', '"checksum": false')
     try:
-        return json.dumps(found) in {as_json, without}
+        return json.dumps(value) in {as_json, without}
     except RecursionError:
         return False
 
@@ -168,16 +158,16 @@ def _check_size(chunk: Path, num_bytes: int) -> None:
     except OSError as error:
         raise StoreCorruptError(f"{chunk} cannot be read: {error.strerror}") from error
     if size != num_bytes:
-        raise refusal(chunk, expected=f"{num_bytes} bytes", found=f"{size} bytes")
+        raise refusal(chunk, expected=f"{num_bytes} bytes", actual=f"{size} bytes")
 
 
-def _decompress(chunk: Path, codec: Mapping[str, Any], expected: ArrayType) -> np.ndarray:
+def _decompress(chunk: Path, expected: ArrayType) -> np.ndarray:
     num_bytes = expected.num_bytes
     try:
         compressed = read_regular(chunk, limit=most_compressed_bytes(num_bytes))
         check_header(expected.compression, compressed, len(compressed), num_bytes)
         # not into an array of ours, which the decoder may leave in part as it was
-        decoded: bytes = _build(codec).decode(compressed)
+        decoded: bytes = _CODECS[expected.compression].decode(compressed)
         return np.frombuffer(decoded, expected.dtype).reshape(expected.whole_shape)
     except PermissionError:
         raise

@@ -21,6 +21,8 @@ from lightalign.featcache.store.stored_types import SCALES, quantise
 from lightalign.featcache.tokens import pad, pad_groups
 from lightalign.featcache.types import Features
 
+from ..store.test_feature_store import describe
+
 FORMAT_NAMES = FORMATS.names()
 COMPANIONS = {
     "token_ids": np.int32,
@@ -29,22 +31,6 @@ COMPANIONS = {
     "geometry": np.int32,
 }
 CPU = torch.device("cpu")
-
-
-def describe(**changes) -> StoreDescription:
-    fields = {
-        "dataset": "d",
-        "split": "train",
-        "source": "abc",
-        "encoder": "toy",
-        "identity": {"weights": "1"},
-        "modality": "image",
-        "width": 3,
-        "tokens_per_item": 2,
-        "num_items": 5,
-        "rows_per_shard": 2,
-    }
-    return StoreDescription(**{**fields, **changes})
 
 
 def companion_lines(name: str, row: int, num_tokens: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from lightalign.featcache import atomic_files, notes
 from lightalign.featcache.errors import FeatureRangeError, StoreCorruptError
 from lightalign.featcache.item_ids import decode_ids, encode_ids
 from lightalign.featcache.reading.reader import FeatureReader
-from lightalign.featcache.store import checked_shards, verified_files
+from lightalign.featcache.store import checked_shards, stored_types, verified_files
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import read_manifest, write_manifest
 from lightalign.featcache.store.stored_types import SCALES, quantise
@@ -220,7 +220,7 @@ def test_every_stored_type_is_examined(dtype, container, compression, tmp_path, 
 
 
 def test_a_shard_is_examined_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(checked_shards, "_BLOCK_BYTES", 6)  # one token
+    monkeypatch.setattr(stored_types, "_BLOCK_BYTES", 6)  # one token
     test_a_stored_feature_that_is_not_finite_is_named(np.nan, None, tmp_path)
 
 

@@ -16,7 +16,7 @@ from lightalign.pipelines.cache import leftovers
 from lightalign.pipelines.cache.leftovers import clear_leftovers, find_leftovers
 
 from ...helpers import folder_for_everyone, lightalign, tree_bytes
-from .test_stores import put, put_pairs
+from .store_helpers import put, put_pairs
 
 
 def names(home: Path) -> set[str]:

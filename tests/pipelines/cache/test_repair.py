@@ -17,7 +17,7 @@ from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.store.locks import lock_path
 from lightalign.featcache.store.manifest import read_manifest, write_manifest
 from lightalign.pipelines.cache import repair as redo
-from lightalign.pipelines.cache import stores
+from lightalign.pipelines.cache.explain import explain
 from lightalign.pipelines.cache.repair import explain_request, repair
 from lightalign.pipelines.commands.cache import cache_app
 
@@ -184,7 +184,7 @@ def test_each_keyed_field_alone_changes_the_key_and_explain_names_it(tmp_path, f
     FeatureStore.create(there.folder(tmp_path), there, versions={})
     wanted = describe(**{field: value})
     assert wanted.key != there.key
-    explained = stores.explain(tmp_path, wanted)
+    explained = explain(tmp_path, wanted)
     fields = {difference.field for difference in explained.differences}
     # an empty list becomes one of one entry: both are named
     assert fields == {name} | ({"companions"} if field == "companions" else set())

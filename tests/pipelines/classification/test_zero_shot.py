@@ -16,7 +16,6 @@ from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.types import Item
 from lightalign.pipelines.classification.zero_shot import run as run_zero_shot
 from lightalign.pipelines.classification.zero_shot_spec import ZeroShotSpec
-from lightalign.pipelines.common.confusion_plot import draw_confusion
 from lightalign.pipelines.metrics.class_scores import (
     ClassScores,
     class_embeddings,
@@ -96,28 +95,6 @@ def test_the_worst_images_are_the_wrong_ones_with_what_came_first():
     assert [one["name"] for one in worst[0]["first"]] == ["a", "b", "c"]
     assert [one["score"] for one in worst[0]["first"]] == pytest.approx([0.3, 0.2, 0.1])
     assert len(worst_images(SCORES, ("w", "x", "y", "z"), ("a", "b", "c"), most=1)) == 1
-
-
-def drawn(names, matrix):
-    curve = {"title": "t", "x_label": "x", "y_label": "y", "names": names, "matrix": matrix}
-    return ElementTree.fromstring(draw_confusion(curve))
-
-
-def test_the_confusion_plot_has_a_cell_for_each_pair_of_classes_that_was_seen():
-    picture = drawn(["a & <b>", "c"], [[3, 1], [0, 0]])
-    space = "{http://www.w3.org/2000/svg}"
-    assert [one.text for one in picture.iter(f"{space}title")] == [
-        "a & <b> taken for a & <b>: 3 of 4 (75.0 %)",
-        "a & <b> taken for c: 1 of 4 (25.0 %)",
-    ]
-    texts = [one.text for one in picture.iter(f"{space}text")]
-    assert texts.count("a & <b>") == texts.count("c") == 2
-    assert {"75", "25"} <= set(texts)
-
-
-def test_a_plot_of_many_classes_stays_a_picture_of_one_screen():
-    picture = drawn([f"class {n}" for n in range(200)], np.eye(200, dtype=int).tolist())
-    assert float(picture.get("width")) < 1200
 
 
 def write_colours(root):

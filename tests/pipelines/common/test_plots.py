@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from lightalign.pipelines.common.plots import line_plot
+from lightalign.pipelines.common.plots import draw_confusion, line_plot
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -32,8 +32,8 @@ def test_points_stand_where_their_numbers_say():
 
 def test_ranks_over_several_decades_stand_at_equal_steps():
     html = line_plot({"a": {"x": [1, 10, 100], "y": [1, 2, 3]}}, x_label="k", y_label="recall")
-    ((one, ten, hundred),) = points(drawing(html))
-    assert ten[0] - one[0] == pytest.approx(hundred[0] - ten[0], abs=0.2)
+    ((first, ten, hundred),) = points(drawing(html))
+    assert ten[0] - first[0] == pytest.approx(hundred[0] - ten[0], abs=0.2)
     labels = [text.text for text in drawing(html).iter(f"{SVG}text")]
     assert {"1", "10", "100"} <= set(labels)
 
@@ -65,3 +65,27 @@ def test_labels_cannot_break_out_of_the_page():
     drawing(html)
     assert "<b>" not in html
     assert "<i>" not in html
+
+
+def confusion(names, matrix):
+    curve = {"title": "t", "x_label": "x", "y_label": "y", "names": names, "matrix": matrix}
+    return ElementTree.fromstring(draw_confusion(curve))
+
+
+def test_the_confusion_plot_has_a_cell_for_each_pair_of_classes_that_was_seen():
+    picture = confusion(["a & <b>", "c"], [[3, 1], [0, 0]])
+    assert [element.text for element in picture.iter(f"{SVG}title")] == [
+        "a & <b> taken for a & <b>: 3 of 4 (75.0 %)",
+        "a & <b> taken for c: 1 of 4 (25.0 %)",
+    ]
+    texts = [element.text for element in picture.iter(f"{SVG}text")]
+    assert texts.count("a & <b>") == texts.count("c") == 2
+    assert {"75", "25"} <= set(texts)
+
+
+def test_a_plot_of_many_classes_stays_a_picture_of_one_screen():
+    picture = confusion(
+        [f"class {n}" for n in range(200)],
+        [[int(row == column) for column in range(200)] for row in range(200)],
+    )
+    assert float(picture.get("width")) < 1200

@@ -12,7 +12,7 @@ from rich.console import Console
 from lightalign.featcache import atomic_files
 from lightalign.pipelines.commands import _common
 from lightalign.pipelines.commands._common import CommandOutput
-from lightalign.pipelines.common.confusion_plot import draw_confusion
+from lightalign.pipelines.common.plots import draw_confusion
 from lightalign.pipelines.common.printable import for_page, printable, printable_lines
 from lightalign.pipelines.metrics.number import SCHEMA
 from lightalign.pipelines.rendering.progress_bars import BarProgress, LineProgress

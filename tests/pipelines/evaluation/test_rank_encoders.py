@@ -141,7 +141,7 @@ def test_the_verb_prints_a_table_or_one_json_object(large_home):
     command = ["rank-encoders", "--data", "shapes", "--neighbours", "3"]
     shown = lightalign(*command, home=large_home)
     assert shown.returncode == 0, shown.stderr
-    assert "toy-image tokens  toy-text tokens" in shown.stdout
+    assert f"{PAIR} " in shown.stdout
     assert "80 items, 16 of them held out" in shown.stdout
     printed = json.loads(lightalign(*command, "--json", home=large_home).stdout)
     assert printed["kind"] == "rank-encoders"

@@ -15,7 +15,7 @@ from lightalign.pipelines.ranking.faiss_index import build
 from lightalign.pipelines.ranking.ranking import Direction, ranks_by, ranks_only
 from lightalign.pipelines.ranking.recall import Retrieval
 from lightalign.pipelines.ranking.rerank import Reranker
-from lightalign.pipelines.rendering.retrieval import retrieval_parts
+from lightalign.pipelines.rendering.evaluations import retrieval_parts
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 

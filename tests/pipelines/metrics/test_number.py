@@ -9,7 +9,7 @@ from lightalign.pipelines.metrics.bootstrap import BootstrapDraws, interval_of, 
 from lightalign.pipelines.metrics.intervals import drawn_share_interval
 from lightalign.pipelines.metrics.number import (
     Number,
-    facts_of,
+    cells_of,
     numbers_of,
     shown,
     shown_chance,
@@ -41,11 +41,13 @@ def test_what_stands_beside_numbers_is_found_with_its_names():
         "text": {"fixed": {"threshold": 0.5, "accuracy": one}, "curve": {"k": [1, 2]}},
         "embedding": {"shots_1": {"chosen_C": [0.1, 0.001, 0.1]}, "shots_2": {"chosen_C": [1.0]}},
     }
-    assert list(facts_of(metrics)) == [
-        (("text", "fixed", "threshold"), 0.5),
-        (("embedding", "shots_1", "chosen_C"), "0.001 to 0.1"),
-        (("embedding", "shots_2", "chosen_C"), 1.0),
+    assert list(cells_of(metrics)) == [
+        (("text", "fixed", "threshold"), {"value": 0.5}),
+        (("text", "fixed", "accuracy"), one),
+        (("embedding", "shots_1", "chosen_C"), {"value": "0.001 to 0.1"}),
+        (("embedding", "shots_2", "chosen_C"), {"value": 1.0}),
     ]
+    assert shown({"value": 0.91234}) == "0.9123"  # of two thresholds alike both digits that differ
 
 
 def test_a_number_is_shown_with_its_interval():

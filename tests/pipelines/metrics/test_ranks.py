@@ -186,7 +186,7 @@ def test_ranks_without_the_query_itself_equal_brute_force_on_the_rest(case):
     exact = brute_force_ranks(rest, right)
     assert exact_ranks(queries, gallery, Relevance.of(right), own).tolist() == exact
     scores, rows = search(build_index(gallery), queries, k)
-    found = ranks_in_top(scores, rows, Relevance.of(right), num_gallery=len(gallery), own=own)
+    found = ranks_in_top(scores, rows, Relevance.of(right), num_gallery=len(gallery), same_item=own)
     assert all(ours in (0, true) for ours, true in zip(found, exact, strict=True))
 
 

@@ -11,8 +11,8 @@ from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.planning import dry_run, plan
+from lightalign.pipelines.planning.dry_run import input_shape, predict_memory, time_training
 from lightalign.pipelines.planning.spec import PlanSpec
-from lightalign.pipelines.planning.timing import input_shape, predict_memory, time_training
 from lightalign.pipelines.rendering.training import train_estimate_parts
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train

@@ -10,7 +10,7 @@ from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.ranking.folds import FoldedRetrieval, split_folds
 from lightalign.pipelines.ranking.recall import Retrieval, headline_recalls
-from lightalign.pipelines.rendering.retrieval import retrieval_parts
+from lightalign.pipelines.rendering.evaluations import retrieval_parts
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 

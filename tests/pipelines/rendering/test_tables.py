@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from lightalign.featcache.store.manifest import COPY, MANIFEST
+from lightalign.pipelines.cache.listing import store_rows
 from lightalign.pipelines.rendering.tables import rows_table
-from lightalign.pipelines.rendering.training import store_rows, store_table
+from lightalign.pipelines.rendering.training import store_table
 
 from ...helpers import lightalign
 

@@ -93,14 +93,14 @@ def test_a_failure_on_a_full_disk_leaves_no_run_and_is_what_is_told(home, monkey
 
 
 def test_a_run_whose_name_cannot_be_made_durable_is_not_left_behind(home, monkeypatch):
-    sync_folder = atomic_files.sync_folder
+    sync = atomic_files.sync
 
     def fail(folder):
         if folder == run_folder.runs_folder(home) and (folder / "mine").is_dir():
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
-        sync_folder(folder)
+        sync(folder)
 
-    monkeypatch.setattr(atomic_files, "sync_folder", fail)
+    monkeypatch.setattr(atomic_files, "sync", fail)
     with (
         pytest.raises(OSError, match="Input/output error"),
         run_folder.new_run(home, "mine", "x", spec=SPEC),

@@ -1,0 +1,271 @@
+"""Memory of a training step of any size, from the tensors of three small ones.
+
+A step makes the same tensors in the same order whatever its batch. Each takes bytes that stay the
+same, as the gradient of a weight does, that grow with the images, or, where there is a number for
+each pair of an image and a text, with their square. Real steps of 2, 3 and 4 images therefore tell
+what every tensor of a step of many takes, and when it comes and goes; the peak is added up.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from ...adapters.objective import PairBatch
+from ...featcache.encoders.memory import LiveTensors
+from ...featcache.types import Side
+from ..inputs.cached_steps import POOLING_BYTES
+from ..inputs.pooled_shape import PooledShape
+from .spec import PeakMemory
+from .step import PlannedStep
+
+_CPU = torch.device("cpu")  # where small steps are taken, whatever device the large one is for
+_ROWS = (2, 3, 4)  # in sequence, for differences; a single row takes ways of its own through torch
+_LONG_QUEUE = 2**16
+_FLOAT_BYTES = 4  # of a number of an embedding or a logit, in any precision
+
+
+@dataclass(frozen=True)
+class Allocations:
+    """Tensors that a computation makes, in order, for any number of rows.
+
+    Bytes are kept as those at 2 rows, their first differences and their second ones, from which
+    those at n rows follow without rounding: b + d (n - 2) + e (n - 2) (n - 3) / 2.
+
+    Attributes:
+        differences: b, d and e of each tensor, as far as they were measured.
+        ends: How many tensors have been made when each is freed.
+        is_gradient: Whether it becomes the gradient of a weight.
+        is_loss: Whether it is made by the objective, or for the gradient of its loss.
+    """
+
+    differences: Int64[np.ndarray, "order tensors"]
+    ends: Int64[np.ndarray, " tensors"]
+    is_gradient: Bool[np.ndarray, " tensors"]
+    is_loss: Bool[np.ndarray, " tensors"]
+
+    @classmethod
+    def recorded(
+        cls, live: LiveTensors, gradients: Iterable[Tensor] = (), loss: slice = slice(0)
+    ) -> "Allocations":
+        """Return those of one size."""
+        count = len(live.sizes)
+        is_gradient, is_loss = np.zeros((2, count), dtype=bool)
+        is_gradient[[n for g in gradients if (n := live.number_of(g)) is not None]] = True
+        is_loss[loss] = True
+        ends = np.array([count if end is None else end for end in live.ends], dtype=np.int64)
+        return cls(np.array([live.sizes], dtype=np.int64), ends, is_gradient, is_loss)
+
+    @classmethod
+    def fitted(cls, recordings: "Sequence[Allocations]") -> "Allocations":
+        """Return what recordings of 2, 3 and perhaps 4 rows tell of all others."""
+        sizes = np.concatenate([recording.differences for recording in recordings])
+        orders = [np.diff(sizes, n=order, axis=0)[0] for order in range(len(sizes))]
+        return replace(recordings[-1], differences=np.array(orders))
+
+    def num_bytes(self, rows: int) -> Int64[np.ndarray, " tensors"]:
+        """Return the bytes of each tensor for so many rows."""
+        more = rows - _ROWS[0]
+        factors = np.array([1, more, more * (more - 1) // 2])
+        num_bytes: Int64[np.ndarray, " tensors"] = (
+            factors[: len(self.differences)] @ self.differences
+        )
+        return num_bytes
+
+    def at_peak(self, num_bytes: Int64[np.ndarray, " tensors"]) -> Int64[np.ndarray, " tensors"]:
+        """Return the bytes of each tensor that is there when most is, and 0 for the others."""
+        numbers = np.arange(len(num_bytes))
+        changes = np.append(num_bytes, 0)
+        np.subtract.at(changes, self.ends, num_bytes)
+        peak = int(np.argmax(np.cumsum(changes)))
+        return num_bytes * ((numbers <= peak) & (peak < self.ends))
+
+
+class StepMemory:
+    """Memory of a planned step at any batch and chunk.
+
+    Args:
+        planned: The step; its own batch and chunk do not matter.
+
+    Attributes:
+        num_parameters: Numbers that are trained.
+    """
+
+    def __init__(self, planned: PlannedStep) -> None:
+        self._modules = modules = planned.modules(_CPU)
+        self._queue = queue = planned.options.queue
+        if (most_logits := modules.objective.most_logits) is not None:
+            # of a longer one large steps make their loss in blocks, all of one size; so might small
+            # steps, and then not all three in the same tensors
+            texts = _ROWS[-1] * planned.shape.texts
+            queue = min(queue, _LONG_QUEUE, max(1, most_logits // texts - texts))
+        options = replace(planned.options, chunk_size=0, queue=queue)
+        self._planned = replace(planned, options=options)
+        self._accumulates = options.accumulate > 1
+        self.num_parameters = modules.num_parameters
+        buffers = [*modules.adapter.buffers(), *modules.objective.buffers()]
+        copies = 1 if modules.average is None else 2
+        self._weights = copies * _bytes([*modules.parameters, *buffers])
+        self._gradients = _bytes([p for p in modules.parameters if p.requires_grad])
+        with torch.random.fork_rng(devices=[]):
+            self._step = Allocations.fitted([self._record_step(images) for images in _ROWS])
+            self._updating = self._update()
+        moments = [value for state in modules.optimiser.state.values() for value in state.values()]
+        self._optimiser = _bytes([moment for moment in moments if isinstance(moment, Tensor)])
+
+    def peak(self, batch_size: int, chunk_size: int) -> PeakMemory:
+        """Return what is in memory at the peak of a step.
+
+        Args:
+            batch_size: Images of a batch.
+            chunk_size: Rows whose graph is in memory at once, or 0 for all.
+        """
+        rows = self._planned.shape.rows(batch_size)
+        moments = self._in_chunks(rows, chunk_size) if chunk_size else self._in_one(rows)
+        return max(moments, key=lambda moment: moment.total)
+
+    def largest_chunk(self, batch_size: int, budget: int) -> int | None:
+        """Return the largest power of two rows whose peak is within `budget` bytes, if any is."""
+        most = max(self._planned.shape.rows(batch_size).values())
+        sizes = [2**power for power in range(most.bit_length())]
+        fitting = [size for size in sizes if self.peak(batch_size, size).total <= budget]
+        return max(fitting, default=None)
+
+    def _in_one(self, rows: Mapping[Side, int]) -> Iterator[PeakMemory]:
+        """Yield what is in memory when most is of the whole batch's graph, and at the end."""
+        shape, step = self._planned.shape, self._step
+        features = sum(count * shape.row_bytes(side) for side, count in rows.items())
+        # one moment, not the sum of the most of each part: gradients come while activations go
+        there = step.at_peak(self._bytes_of_step(rows))
+        gradients, loss = (int(there[which].sum()) for which in (step.is_gradient, step.is_loss))
+        activations = int(there.sum()) - gradients - loss
+        yield self._moment(rows, features, gradients, activations, loss)
+        yield self._moment(rows, features, self._gradients, self._updating)
+
+    def _in_chunks(self, rows: Mapping[Side, int], chunk_size: int) -> Iterator[PeakMemory]:
+        """Yield what is in memory when the loss is known, in the last chunk, and at the end."""
+        shape, step = self._planned.shape, self._step
+        chunks = {side: min(chunk_size, count) for side, count in rows.items()}
+        features = max(count * shape.row_bytes(side) for side, count in chunks.items())
+        num_chunks = sum(-(-count // chunk_size) for count in rows.values())
+        states = num_chunks * torch.get_rng_state().nbytes  # a chunk begins twice with the same
+        embeddings = self._bytes_of_embeddings(rows)
+        loss = int(step.at_peak(self._bytes_of_step(rows) * step.is_loss).sum())
+        yield self._moment(rows, features, 0, 0, loss + 2 * embeddings + states)
+        embedding = max(
+            int(tensors.at_peak(tensors.num_bytes(chunks[side])).sum())
+            for side, tensors in self._embedding.items()
+        )
+        # embeddings of each chunk, joined, and the gradient of each
+        held = 3 * embeddings + states
+        yield self._moment(rows, features, self._gradients, embedding, held)
+        yield self._moment(rows, features, self._gradients, self._updating)
+
+    def _moment(
+        self,
+        rows: Mapping[Side, int],
+        features: int,
+        gradients: int,
+        activations: int,
+        loss: int = 0,
+    ) -> PeakMemory:
+        """Return what is in memory at a moment, with what is there all the time."""
+        shape, queue = self._planned.shape, self._queue
+        first, second = rows.values()
+        loss += first * second + (first + second) * queue  # marks of who belongs to whom
+        loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
+        if self._modules.objective.needs_teacher:
+            loss += sum(count * shape.widths[side] for side, count in rows.items()) * _FLOAT_BYTES
+        return PeakMemory(
+            weights=self._weights,
+            gradients=self._gradients if self._accumulates else gradients,
+            optimiser=self._optimiser,
+            features=shape.ready * features,
+            activations=activations,
+            loss=loss,
+            pooled=pooled_bytes(shape.pooled.values()),
+        )
+
+    @cached_property
+    def _embedding(self) -> dict[Side, Allocations]:
+        """Tensors that a chunk of each side makes."""
+        with torch.random.fork_rng(devices=[]):
+            return {
+                side: Allocations.fitted([self._record_chunk(side, rows) for rows in _ROWS[:2]])
+                for side in self._planned.shape.sides
+            }
+
+    def _bytes_of_step(self, rows: Mapping[Side, int]) -> Int64[np.ndarray, " tensors"]:
+        num_bytes = self._step.num_bytes(rows[self._planned.shape.sides[0]])
+        most_logits = self._modules.objective.most_logits
+        if most_logits is None:
+            return num_bytes
+        # a loss that is made in blocks has no more logits than that in one tensor
+        most = max(most_logits * _FLOAT_BYTES, self._bytes_of_embeddings(rows))
+        return np.where(self._step.is_loss, np.minimum(num_bytes, most), num_bytes)
+
+    def _bytes_of_embeddings(self, rows: Mapping[Side, int]) -> int:
+        return sum(rows.values()) * self._modules.adapter.out_width * _FLOAT_BYTES
+
+    def _record_step(self, images: int) -> Allocations:
+        """Return the tensors that a step of so many images makes until the optimiser's turn."""
+        objective = self._modules.objective
+        step = self._planned.train_step(self._modules, images, _CPU)
+        batch = self._planned.batch(images, _CPU, teacher=objective.needs_teacher)
+        self._set_gradients(there=self._accumulates)
+        loss_bounds: list[int] = []
+
+        def note(*_: object) -> None:
+            loss_bounds.append(len(live.sizes))
+
+        def note_loss(_: object, arguments: tuple[PairBatch]) -> None:
+            note()
+            for embeddings in (arguments[0].image, arguments[0].text):
+                if embeddings.requires_grad:  # a gradient that arrives here has left the objective
+                    embeddings.register_hook(note)  # type: ignore[no-untyped-call]
+
+        with objective.register_forward_pre_hook(note_loss), LiveTensors() as live:
+            step.add_gradient(batch)
+        start, end = [*loss_bounds, len(live.sizes)][:2]  # the other side's arrives much later
+        gradients = [p.grad for p in self._modules.parameters if p.grad is not None]
+        return Allocations.recorded(live, gradients, slice(start, end))
+
+    def _record_chunk(self, side: Side, rows: int) -> Allocations:
+        """Return the tensors that a chunk makes whose gradient is added to that of others."""
+        step = self._planned.train_step(self._modules, rows, _CPU)
+        inputs = self._planned.shape.random_rows(side, rows)
+        self._set_gradients(there=True)
+        with LiveTensors() as live:
+            embedded = step.embed(inputs, side)
+            torch.autograd.backward(embedded, torch.ones_like(embedded))
+        return Allocations.recorded(live)
+
+    def _update(self) -> int:
+        """Let the optimiser make its moments, and return what its next step takes meanwhile."""
+        step = self._planned.train_step(self._modules, _ROWS[0], _CPU)
+        # twice, as the first one makes moments that stay, and no later one does
+        for _ in range(2):
+            self._set_gradients(there=True)
+            with LiveTensors() as live:
+                step.take()
+        peak: int = live.peak_bytes
+        return peak
+
+    def _set_gradients(self, *, there: bool) -> None:
+        for parameter in self._modules.parameters:
+            parameter.grad = None
+            if there and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
+
+
+def pooled_bytes(shapes: Collection[PooledShape]) -> int:
+    """Return the bytes of rows that are pooled once, and of what pooling some of them takes."""
+    return sum(shape.num_bytes for shape in shapes) + (POOLING_BYTES if shapes else 0)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
