@@ -6,7 +6,7 @@ Axis names: `batch` rows, `tokens` positions after padding, `width` features of 
 features of an embedding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ _MOST_FEATURES = 2**24  # of one token; the widest encoders have some ten thousa
 class Adapter(nn.Module):
     """Run the tokens of a side through its steps and normalise the one token that is left.
 
+    Whatever takes tokens raises a SpecError where they are not as wide as it was built for.
+
     Args:
         steps: All steps by name, `both/fuse` or `image/project`; each once, shared ones too.
         paths: Names of the steps of each side, in order.
@@ -55,16 +57,16 @@ class Adapter(nn.Module):
         self.steps = nn.ModuleDict(steps)
         self.paths = {side: tuple(names) for side, names in paths.items()}
         self.widths = dict(widths)
-        self.out_width = _common_out_width(steps, self.paths)
+        ends = {side.value: steps[names[-1]].out_width for side, names in self.paths.items()}
+        if len(set(ends.values())) > 1:
+            raise SpecError(f"the towers must end in one width, found {ends}")
+        self.out_width = next(iter(ends.values()))
 
     def embed(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return the embedding of each row, of length 1, in float32 (float64 if weights are).
 
         The values may be of any floating dtype, such as the float16 of a store. Padding may hold
         anything, even NaN: it is set to zero first, so that neither results nor gradients see it.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
         """
         embedding: Tensor = self(tokens, side)
         return embedding
@@ -74,11 +76,7 @@ class Adapter(nn.Module):
         return functional.normalize(self.embed_unnormalised(tokens, side), dim=1)
 
     def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
-        """Return the embedding of each row before it is divided by its length.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
-        """
+        """Return the embedding of each row before it is divided by its length."""
         pooled = self._run(tokens, side, self.paths[side]).values[:, 0]
         # float32 even under autocast, for the sake of the cosines
         return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
@@ -95,11 +93,7 @@ class Adapter(nn.Module):
         return values[:, 0]
 
     def tokens_before(self, tokens: Tokens, side: Side, name: str) -> Tokens:
-        """Return what the step `name` reads of each row.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
-        """
+        """Return what the step `name` reads of each row."""
         names = self.paths[side]
         return self._run(tokens, side, names[: names.index(name)])
 
@@ -119,11 +113,7 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def pool(self, tokens: Tokens, side: Side) -> PooledTokens:
-        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on.
-
-        Raises:
-            SpecError: The tokens are not as wide as the adapter was built for.
-        """
+        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on."""
         count = self.num_fixed(side)
         exact = self.is_exact(side)
         pooled = self._run(tokens, side, self.paths[side][:count], exact=exact)
@@ -160,13 +150,9 @@ class Adapter(nn.Module):
         weight = next(self.parameters(), None)
         return torch.float32 if weight is None else weight.dtype
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Return the groups of `parameter_groups` for this adapter alone."""
-        return parameter_groups(self, weight_decay=weight_decay)
-
 
 def parameter_groups(
-    *modules: nn.Module, weight_decay: float, decay_all: bool = False
+    parameters: Iterable[nn.Parameter], *, weight_decay: float, decay_all: bool = False
 ) -> list[dict[str, Any]]:
     """Return optimiser groups with and without weight decay.
 
@@ -175,19 +161,15 @@ def parameter_groups(
     Parameters that do not require a gradient are left out, and so are empty groups.
 
     Args:
-        modules: Adapter, objective, or whatever is trained.
+        parameters: Those of an adapter, an objective, or whatever is trained.
         weight_decay: Decay of the first group.
         decay_all: Whether all parameters are of the first group.
     """
-    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [p for p in trained if decay_all or p.ndim >= 2],
-            "weight_decay": weight_decay,
-        },
-        {"params": [p for p in trained if not decay_all and p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    trained = [p for p in parameters if p.requires_grad]
+    decayed = [p for p in trained if decay_all or p.ndim >= 2]
+    others = [p for p in trained if not decay_all and p.ndim < 2]
+    groups = (decayed, weight_decay), (others, 0.0)
+    return [{"params": group, "weight_decay": decay} for group, decay in groups if group]
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -214,7 +196,13 @@ def build_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int], seed
             widths, or they do not fit into memory.
         UnknownNameError: No step has the name of a part.
     """
-    _check_memory(outline_adapter(towers, widths=widths))
+    outline = outline_adapter(towers, widths=widths)
+    num_bytes, free = sum(tensor.nbytes for tensor in outline.state_dict().values()), free_memory()
+    if num_bytes > free:
+        raise SpecError(
+            f"[towers] describes an adapter of {num_bytes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB "
+            "of memory are free: give its parts smaller sizes"
+        )
     with torch.random.fork_rng(devices=[]):
         # the CPU's generator only: torch.manual_seed would reseed those of all devices
         torch.default_generator.manual_seed(seed)
@@ -261,16 +249,6 @@ def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> Adapter:
     return Adapter(steps, paths=paths, widths=widths)
 
 
-def _check_memory(outline: nn.Module) -> None:
-    num_bytes = sum(tensor.nbytes for tensor in outline.state_dict().values())
-    free = free_memory()
-    if num_bytes > free:
-        raise SpecError(
-            f"[towers] describes an adapter of {num_bytes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB "
-            "of memory are free: give its parts smaller sizes"
-        )
-
-
 def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> None:
     separate = sorted(side.value for side in widths)
     if sorted(towers) not in ([SHARED], separate):
@@ -295,7 +273,13 @@ def _build_tower(
         if per_modality:
             users = {side.value: [side] for side in widths}
         for user, sides in users.items():
-            width = _one_width({m: current[m] for m in sides}, where=where)
+            width = current[sides[0]]
+            if any(current[side] != width for side in sides):
+                inputs = " and ".join(f"{s.value} tokens of width {current[s]}" for s in sides)
+                raise SpecError(
+                    f"{where} is shared but meets {inputs}: say per_modality = true or project "
+                    "them first"
+                )
             name = f"{user}/{slot}"  # the slash keeps slots apart from attributes of a module
             steps[name] = _build_step(part, width, options, where=where)
             for side in sides:
@@ -315,15 +299,6 @@ def _read_slot(slot: str, entry: Any, *, where: str) -> tuple[str, Table, bool]:
     if not isinstance(per_modality, bool):
         raise SpecError(f"{where}.per_modality must be true or false, found {per_modality!r}")
     return part, options, per_modality
-
-
-def _one_width(widths: Mapping[Side, int], *, where: str) -> int:
-    if len(set(widths.values())) > 1:
-        inputs = " and ".join(f"{m.value} tokens of width {width}" for m, width in widths.items())
-        raise SpecError(
-            f"{where} is shared but meets {inputs}: say per_modality = true or project them first"
-        )
-    return next(iter(widths.values()))
 
 
 def _build_step(part: str, width: int, options: Table, *, where: str) -> Step:
@@ -351,10 +326,3 @@ def _check_one_token(adapter: Adapter) -> None:
                 f"the {side.value} tower ends in several tokens a row: "
                 "let its last step be a pool, such as { part = 'mean-pool' }"
             )
-
-
-def _common_out_width(steps: Mapping[str, Step], paths: Mapping[Side, Sequence[str]]) -> int:
-    out = {side.value: steps[names[-1]].out_width for side, names in paths.items()}
-    if len(set(out.values())) > 1:
-        raise SpecError(f"the towers must end in one width, found {out}")
-    return next(iter(out.values()))

@@ -43,29 +43,23 @@ class _Structure(TypedDict):
 def save_adapter(
     folder: Path, adapter: Adapter, objective: Objective, *, table: Mapping[str, Any]
 ) -> None:
-    """Save an adapter and its objective, each file atomically.
+    """Save an adapter and its objective in a folder, each file atomically.
 
-    Args:
-        folder: Where to; it is made if it is not there.
-        adapter: Trained adapter; its input widths are written as `[widths]`.
-        objective: Objective, saved for its parameters.
-        table: Resolved preset or spec with the `towers` and the `objective` that they were built
-            from; whatever else it holds is kept.
+    `table` is the resolved preset or spec with the `towers` and the `objective` that they were
+    built from; whatever else it holds is kept, and the adapter's input widths become `[widths]`.
 
     Raises:
         SpecError: The table has no `towers` or no `objective`.
     """
-    widths = {side.value: width for side, width in adapter.widths.items()}
-    full = {**table, "widths": widths}
-    missing = [key for key in STRUCTURE if key not in full]
-    if missing:
+    full = {**table, "widths": {side.value: width for side, width in adapter.widths.items()}}
+    if missing := [key for key in STRUCTURE if key not in full]:
         raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / TABLE_FILE) as temporary:
         write_whole(temporary, to_toml(full, where=str(temporary)).encode())
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
     written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
-    hashes = {"table": _table_hash(written), "tensors": tensor_hash(tensors)}
+    hashes = {"table": table_hash(written), "tensors": tensor_hash(tensors)}
     # one entry, because safetensors writes several in a random order: equal weights, equal bytes
     metadata = {HASHES: canonical_json(hashes)}
     write_bytes(folder / TENSOR_FILE, safetensors.torch.save(tensors, metadata))
@@ -93,7 +87,7 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
         raise StoreCorruptError(
             f"{weights} is damaged: its tensors do not match their checksum; {_ways_out(weights)}"
         )
-    if metadata.get("table") != _table_hash(table):
+    if metadata.get("table") != table_hash(table):
         raise StoreCorruptError(
             f"{weights} was saved with another {TABLE_FILE}: towers, objective or widths have "
             f"changed since; {_ways_out(weights)}"
@@ -141,32 +135,28 @@ def _ways_out(path: Path) -> str:
 
 
 def check_shapes(
-    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, where: Path
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, where: Path
 ) -> None:
-    """Pass if the tensors of a file are those of a module, by name and shape.
+    """Check that the tensors of a file are those of a module, by name and shape.
 
-    Args:
-        expected: State of the module, on the meta device where nothing is to be allocated.
-        found: Tensors of the file.
-        where: The file, for the message.
+    `expected` may be on the meta device, where nothing is allocated.
 
     Raises:
         StoreCorruptError: One is missing, too many, or of another shape.
     """
-    shapes = [
-        {name: tuple(value.shape) for name, value in tensors.items()}
-        for tensors in (expected, found)
-    ]
-    differing = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
-    if differing:
+    right, stored = (
+        {name: tuple(value.shape) for name, value in state.items()} for state in (expected, tensors)
+    )
+    if differing := sorted(name for name, _ in right.items() ^ stored.items()):
         raise StoreCorruptError(
             f"{where} does not fit its table: {differing[0]!r} should have shape "
-            f"{shapes[0].get(differing[0])}, found {shapes[1].get(differing[0])}; it was saved by "
-            "another version"
+            f"{right.get(differing[0])}, found {stored.get(differing[0])}; it was saved by another "
+            "version"
         )
 
 
-def _table_hash(table: Table) -> str:
+def table_hash(table: Table) -> str:
+    """Return the hash of the keys of a table that decide the modules, in hexadecimal."""
     return fingerprint({key: table.get(key) for key in STRUCTURE})
 
 

@@ -15,7 +15,7 @@ SIGMA_LOW, SIGMA_HIGH = 0.1, 0.6  # as published; no reason is given there
 
 
 class DirectContext(nn.Module):
-    """Give each side a learnable vector of `width` features, and nothing else.
+    """Learnable vector of `width` features for each side, and nothing else.
 
     A vector starts as N(0, sigma), sigma drawn once per side from U(0.1, 0.6).
 
@@ -36,7 +36,7 @@ class DirectContext(nn.Module):
 
 
 class Context(nn.Module):
-    """Give each side a learnable vector and map it to `width` features.
+    """Learnable vector for each side, mapped to `width` features.
 
     c_m = LayerNorm(MLP(e_m)), the MLP shared by the sides: Linear, then (ReLU, Linear) for
     each further size, without dropout. e_m starts as N(0, sigma_m), sigma_m drawn once per side

@@ -6,7 +6,7 @@ each chunk once more, with a graph, through which its part of that gradient goes
 an adapter draws the same numbers both times.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -23,16 +23,6 @@ LazyTokens: TypeAlias = Callable[[], Tokens]
 Join: TypeAlias = Callable[[Sequence[Tensor], int], Float[Tensor, "rows embed"]]
 
 
-def load_each(loads: Sequence[LazyTokens]) -> Iterator[Tokens]:
-    """Load chunks one after the other, when they are asked for."""
-    return (load() for load in loads)
-
-
-def concatenate(parts: Sequence[Tensor], _num_rows: int) -> Float[Tensor, "rows embed"]:
-    """Return the embeddings of all chunks, where one process has all chunks of the batch."""
-    return torch.cat(list(parts))
-
-
 def backward_in_chunks(
     embed: Embed,
     objective: Objective,
@@ -41,9 +31,11 @@ def backward_in_chunks(
     texts: Sequence[LazyTokens],
     positives: Bool[Tensor, "images texts"],
     sides: Sides = IMAGE_TEXT,
-    load_all: Callable[[Sequence[LazyTokens]], Iterable[Tokens]] = load_each,
+    load_all: Callable[[Sequence[LazyTokens]], Iterable[Tokens]] = lambda loads: (
+        load() for load in loads
+    ),
     scale: Scale = lambda total: total,
-    join: Join = concatenate,
+    join: Join = lambda parts, _num_rows: torch.cat(list(parts)),
     complete: Callable[[PairBatch], PairBatch] = lambda batch: batch,
 ) -> Loss:
     """Add the gradient of the loss of the whole batch to all parameters, a chunk at a time.
@@ -67,12 +59,14 @@ def backward_in_chunks(
     """
     loads = [*images, *texts]
     owners = [sides[0]] * len(images) + [sides[1]] * len(texts)
+    # one state a chunk: the second pass draws each chunk's dropout again, as the first did
     states: list[list[Tensor]] = []
     embedded: list[Tensor] = []
     with torch.no_grad():
         for chunk, side in zip(load_all(loads), owners, strict=True):
             states.append(_random_states())
             embedded.append(embed(chunk, side))
+    # dropout of the next batch must not depend on the number of chunks
     afterwards = _random_states()
     leaves = [embedding.detach().requires_grad_() for embedding in embedded]
     num_images, num_texts = positives.shape

@@ -1,10 +1,10 @@
-"""Sums and softmaxes over the tokens of a row that leave padding out.
+"""Tokens of a row without what fills it up, and a vector as one token.
 
 Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..featcache.tokens import Tokens
@@ -20,27 +20,6 @@ def without_padding(tokens: Tokens) -> Float[Tensor, "batch tokens width"]:
     if not torch.compiler.is_compiling() and bool(tokens.mask.all()):
         return tokens.values
     return torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
-
-
-def attention_weights(
-    scores: Float[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"] | None
-) -> Float[Tensor, "batch tokens"]:
-    """Return the softmax of `scores` over the tokens of each row; they sum to 1.
-
-    Args:
-        scores: Logits.
-        mask: True where a token takes part; None lets padding take part.
-    """
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(dim=1)
-
-
-def weighted_sum(
-    weights: Float[Tensor, "batch tokens"], values: Float[Tensor, "batch tokens width"]
-) -> Float[Tensor, "batch width"]:
-    """Return sum_s weights_s values_s of each row."""
-    return torch.einsum("bt,btw->bw", weights, values)
 
 
 def one_token(values: Float[Tensor, "batch width"]) -> Tokens:

@@ -40,12 +40,7 @@ class QueuedNegatives:
 
     def to(self, device: torch.device) -> "QueuedNegatives":
         """Return the same on `device`."""
-        return QueuedNegatives(
-            self.image.to(device),
-            self.text.to(device),
-            self.image_to_text.to(device),
-            self.text_to_image.to(device),
-        )
+        return QueuedNegatives(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -127,18 +122,12 @@ def split_parts(batch: PairBatch, count: int) -> list[PairBatch]:
         return [functional.normalize(part, dim=1) for part in values.chunk(count, dim=1)]
 
     pairs = zip(cut(batch.image), cut(batch.text), strict=True)
+    parts = [replace(batch, image=image, text=text) for image, text in pairs]
     if (old := batch.remembered) is None:
-        return [replace(batch, image=image, text=text) for image, text in pairs]
+        return parts
     older = zip(cut(old.image), cut(old.text), strict=True)
-    return [
-        replace(
-            batch,
-            image=image,
-            text=text,
-            remembered=replace(old, image=old_image, text=old_text),
-        )
-        for (image, text), (old_image, old_text) in zip(pairs, older, strict=True)
-    ]
+    queues = [replace(old, image=image, text=text) for image, text in older]
+    return [replace(part, remembered=queue) for part, queue in zip(parts, queues, strict=True)]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -181,10 +170,7 @@ OBJECTIVES = Registry(
 
 
 def build_objective(table: Mapping[str, Any]) -> Objective:
-    """Build the objective that a preset's `[objective]` table names.
-
-    Args:
-        table: The name `part` and options of that part.
+    """Build the objective that a preset's `[objective]` names, by its `part` and its options.
 
     Raises:
         SpecError: The table names no part, or an option is unknown, missing or wrong.

@@ -16,12 +16,8 @@ def read_options(part: type, table: Mapping[str, Any], *, where: str) -> Table:
     """Return the options in `table` as keyword arguments of `part`, defaults filled in.
 
     The keyword-only parameters of the constructor are the options; their annotations are the
-    types. A TOML array becomes a tuple, a whole number may stand for a float.
-
-    Args:
-        part: Class whose options are read.
-        table: Options by name.
-        where: What the table is, for messages.
+    types. A TOML array becomes a tuple, a whole number may stand for a float. Messages call the
+    table `where`.
 
     Raises:
         SpecError: An option is unknown, missing or of the wrong type.
@@ -41,13 +37,9 @@ def read_options(part: type, table: Mapping[str, Any], *, where: str) -> Table:
 
 
 def build_part(registry: Registry[T], table: Mapping[str, Any], *, where: str, example: str) -> T:
-    """Build the entry of `registry` that a table of a preset names.
+    """Build the entry of `registry` that a table of a preset names by `part`, with its options.
 
-    Args:
-        registry: Where `part` is looked up.
-        table: The name `part` and options of that part.
-        where: Heading of the table, for messages.
-        example: Name of an entry, for messages.
+    Messages call the table `where`, and name the entry `example`.
 
     Raises:
         SpecError: The table names no part, or an option is unknown, missing or wrong.

@@ -51,10 +51,6 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
     `towers.both.fuse.tanh = true`; it is left out of the result. Its own towers `first_text` and
     `second_text` stand in the place of `image` and `text`.
 
-    Args:
-        preset: A resolved preset; it is not changed.
-        text_text: Whether both sides are texts.
-
     Raises:
         SpecError: `text_text` is no table.
     """
@@ -66,9 +62,9 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
         return table
     merged = merge(table, changes)
     names = [side.value for side in TEXT_TEXT_SIDES if side.value in changes.get("towers", {})]
-    return (
-        {**merged, "towers": {name: merged["towers"][name] for name in names}} if names else merged
-    )
+    if not names:
+        return merged
+    return {**merged, "towers": {name: merged["towers"][name] for name in names}}
 
 
 def list_fusions() -> list[tuple[str, str]]:
@@ -89,18 +85,16 @@ def list_fusions() -> list[tuple[str, str]]:
 def with_fusion(preset: Table, fusion: str) -> Table:
     """Return `preset` with `fusion`, at its defaults, in the slot `fuse` of each tower that has it.
 
-    Args:
-        preset: A resolved preset; it is not changed.
-        fusion: A name of `list_fusions`; a hyphen may stand for an underscore.
+    A fusion is a name of `list_fusions`, in which a hyphen may stand for an underscore.
 
     Raises:
         UnknownNameError: No fusion has this name.
         SpecError: No tower of the preset has a slot `fuse`.
     """
     name = fusion.replace("-", "_")
-    known = [known for known, _ in list_fusions()]
-    if name not in known:
-        raise unknown_name("fusion", fusion, known)
+    fusions = [listed for listed, _ in list_fusions()]
+    if name not in fusions:
+        raise unknown_name("fusion", fusion, fusions)
     towers: dict[str, Any] = preset.get("towers", {})
     if not any(SLOT in tower for tower in towers.values()):
         slots = {owner: list(tower) for owner, tower in towers.items()}

@@ -20,7 +20,7 @@ from .options import build_part
 
 
 class Moments:
-    """Add up all that a linear method needs of pairs of vectors, in float64.
+    """Sums over pairs of vectors that a linear method needs, in float64.
 
     Args:
         first: Features of the first vector of a pair.
@@ -42,8 +42,9 @@ class Moments:
         second: Float[np.ndarray, "m second"],
         together: Bool[np.ndarray, "n m"],
     ) -> None:
-        """Take the pairs in that `together` marks; each vector may be in several."""
+        """Add the pairs that `together` marks; each vector may be in several."""
         ours, theirs = first.astype(np.float64), second.astype(np.float64)
+        # pairs as a matrix of ones: no vector is copied for each of its pairs
         pairs = together.astype(np.float64)
         by_first, by_second = pairs.sum(axis=1), pairs.sum(axis=0)
         cut = self._first
@@ -100,7 +101,7 @@ class LinearMap:
 
 
 class Solver:
-    """Be one of the two kinds below.
+    """Training-free method, of one of the two kinds below.
 
     A subclass takes its options keyword-only, with types and defaults in the signature: a preset's
     `[fit]` table names `part` and any of them.
@@ -139,11 +140,7 @@ SOLVERS = Registry("solver", f"{__package__}.solvers", Path(__file__).parent / "
 
 
 def build_solver(table: Mapping[str, Any], *, where: str = "[fit]") -> Solver:
-    """Build the solver that a preset's table names.
-
-    Args:
-        table: The name `part` and options of that part.
-        where: Which table it is, for messages.
+    """Build the solver that a preset's table names, by its `part` and options of that part.
 
     Raises:
         SpecError: The table names no part, or an option is unknown, missing or wrong.

@@ -15,7 +15,7 @@ _MOST_MODULES = 1000
 
 
 def check_repeats(name: str, count: int) -> None:
-    """Pass if a part may have `count` modules of a kind one after the other or side by side.
+    """Check how many modules of a kind a part has, one after the other or side by side.
 
     Raises:
         SpecError: They are so many that building them would not come to an end.
@@ -25,7 +25,7 @@ def check_repeats(name: str, count: int) -> None:
 
 
 def start_alike(layers: nn.ModuleList) -> None:
-    """Give all layers the weights of the first, as PyTorch's stacks of layers start."""
+    """Copy the weights of the first layer to all, as PyTorch's stacks of layers start."""
     for layer in layers[1:]:
         layer.load_state_dict(layers[0].state_dict())
 
@@ -34,8 +34,10 @@ class Step(nn.Module, ABC):
     """Map tokens to tokens; a tower is a sequence of steps.
 
     A subclass takes `width` (features of one input token) first and its own options keyword-only,
-    with types and defaults in the signature: a preset table names `part` and any of them. It sets
-    `out_width` in its constructor.
+    with types and defaults in the signature: a preset table names `part` and any of them.
+
+    Args:
+        width: Features of one output token, which a subclass hands up.
 
     Attributes:
         out_width: Features of one output token.
@@ -49,7 +51,10 @@ class Step(nn.Module, ABC):
     exact: ClassVar[bool] = False
     fixed: bool = False
     mixes: ClassVar[bool] = False
-    out_width: int
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_width = width
 
     @abstractmethod
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
@@ -61,7 +66,7 @@ class Step(nn.Module, ABC):
 
 
 class FittedStep(Step):
-    """Be a step that looks at the training rows once, before the first step of a training.
+    """Step that looks at the training rows once, before the first step of a training.
 
     What it takes from them it holds in buffers. Until then it may do anything that has its shapes.
     """
@@ -70,7 +75,7 @@ class FittedStep(Step):
 
     @abstractmethod
     def fit(self, mean: Float[Tensor, " width"], variance: Float[Tensor, " width"]) -> None:
-        """Take mean and variance of each input feature over the training rows of its side.
+        """Fit to mean and variance of each input feature over the training rows of its side.
 
         A row is the one token that a step after a pool reads.
         """

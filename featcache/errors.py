@@ -5,10 +5,12 @@ of ours and keeps its traceback. Each error also is the builtin that it resemble
 
     LightalignError
     ├── SpecError (ValueError)                  an option, override or TOML table is wrong
+    │   └── SourceOptionError                   an option of a dataset is
     ├── UnknownNameError (LookupError)          a registry has no such name
     ├── DatasetNotFoundError (FileNotFoundError)
     ├── DatasetFormatError (ValueError)         the files are there and say something else
-    │   └── UnknownColumnError                  no column of a table has a usual name
+    │   ├── UnknownColumnError                  no column of a table has a usual name
+    │   └── SeveralTablesError                  nothing tells which table is meant
     ├── WeightsNotFoundError (FileNotFoundError)
     ├── WeightsMismatchError (ValueError)       the weights are not those of the card
     ├── DatasetChangedError (RuntimeError)      a file went away while it was being read
@@ -48,12 +50,31 @@ class SpecError(LightalignError, ValueError):
     """Reject an option, override or TOML table."""
 
 
+class SourceOptionError(SpecError):
+    """Reject an option of a dataset, or its value."""
+
+
 class UnknownNameError(LightalignError, LookupError):
     """Reject a name that no registry holds."""
 
 
 class DatasetNotFoundError(LightalignError, FileNotFoundError):
-    """Report a dataset whose files are not where they were looked for."""
+    """Report a dataset whose files are not where they were looked for.
+
+    Args:
+        problem: What is not there.
+        advice: Sentences that follow in the message.
+        lacking: The problem without the dataset's name and place, where it begins with them.
+
+    Attributes:
+        problem: As given, for messages with an advice of their own.
+        lacking: As given, or the problem.
+    """
+
+    def __init__(self, problem: str, advice: str = "", *, lacking: str | None = None) -> None:
+        super().__init__(f"{problem}. {advice}" if advice else problem)
+        self.problem = problem
+        self.lacking = problem if lacking is None else lacking
 
 
 class DatasetFormatError(LightalignError, ValueError):
@@ -62,6 +83,10 @@ class DatasetFormatError(LightalignError, ValueError):
 
 class UnknownColumnError(DatasetFormatError):
     """Report a table in which no column of a usual name tells what it holds."""
+
+
+class SeveralTablesError(DatasetFormatError):
+    """Report several tables of which none is named, and that are not one."""
 
 
 class WeightsNotFoundError(LightalignError, FileNotFoundError):
@@ -174,3 +199,8 @@ class GradientError(LightalignError, RuntimeError):
 
 class DeviceError(LightalignError, RuntimeError):
     """Report a device that this machine does not have."""
+
+
+def one_line(error: Exception) -> str:
+    """Return in one line, of 120 characters at most, why a library refuses what it reads."""
+    return " ".join(str(error).split())[:120] or type(error).__name__

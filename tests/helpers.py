@@ -52,7 +52,7 @@ def changed_report(run: Path) -> Iterator[dict[str, Any]]:
 
 def write_spec(run: Path, table: Mapping[str, Any]) -> None:
     """Have a finished run be of another spec from its beginning."""
-    run_folder.write_spec(run, dict(table))
+    run_folder.write_run_toml(run, dict(table))
     with changed_report(run) as report:
         del report["files"][run_folder.SPEC]
 

@@ -136,13 +136,15 @@ class Clip(Objective):
         scale = self.scale()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
-            both = [
-                self._contrast_ways(part, scale)
-                for part in split_parts(batch, self.parts)[: self.contrasted]
-            ]
-            image_to_text, text_to_image = (
-                torch.stack(way).mean() for way in zip(*both, strict=True)
-            )
+            to_text, to_image = [], []
+            for part in split_parts(batch, self.parts)[: self.contrasted]:
+                image, text = at_least_float32(part.image), at_least_float32(part.text)
+                old = part.remembered
+                old_text = None if old is None else (old.text, old.image_to_text)
+                old_image = None if old is None else (old.image, old.text_to_image)
+                to_text.append(self._mean(image, text, part.positives, scale, old_text))
+                to_image.append(self._mean(text, image, part.positives.T, scale, old_image))
+            image_to_text, text_to_image = torch.stack(to_text).mean(), torch.stack(to_image).mean()
         total = (image_to_text + text_to_image) / 2
         first, second = (side.value for side in batch.sides)
         parts = {
@@ -151,19 +153,6 @@ class Clip(Objective):
             "scale": scale,
         }
         return Loss(total, {name: part.detach() for name, part in parts.items()})
-
-    def _contrast_ways(
-        self, batch: PairBatch, scale: Float[Tensor, ""]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Return the loss of the images and that of the texts."""
-        image, text = at_least_float32(batch.image), at_least_float32(batch.text)
-        old = batch.remembered
-        to_text = None if old is None else (old.text, old.image_to_text)
-        to_image = None if old is None else (old.image, old.text_to_image)
-        return (
-            self._mean(image, text, batch.positives, scale, to_text),
-            self._mean(text, image, batch.positives.T, scale, to_image),
-        )
 
     def _mean(
         self,

@@ -73,12 +73,10 @@ class Distil(Objective):
                 "weight must be at least 0 and temperature positive, found "
                 f"{weight} and {temperature}"
             )
-        for kind, name, choices in (
-            ("teacher", teacher, TEACHERS),
-            ("student", student, STUDENTS),
-        ):
-            if name not in choices:
-                raise unknown_name(kind, name, choices)
+        if teacher not in TEACHERS:
+            raise unknown_name("teacher", teacher, TEACHERS)
+        if student not in STUDENTS:
+            raise unknown_name("student", student, STUDENTS)
         self.weight = weight
         self.temperature = temperature
         self.teachers = ("text", "image") if teacher == "both" else (teacher,)
@@ -126,9 +124,9 @@ class Distil(Objective):
     def _divergence(
         self, teacher: Float[Tensor, "rows columns"], student: Float[Tensor, "rows columns"]
     ) -> Float[Tensor, ""]:
-        wanted = functional.log_softmax(teacher / self.temperature, dim=1).to(student.dtype)
+        targets = functional.log_softmax(teacher / self.temperature, dim=1).to(student.dtype)
         log_probabilities = functional.log_softmax(student / self.temperature, dim=1)
-        return functional.kl_div(log_probabilities, wanted, reduction="batchmean", log_target=True)
+        return functional.kl_div(log_probabilities, targets, reduction="batchmean", log_target=True)
 
 
 def _others(values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows rows_less_1"]:

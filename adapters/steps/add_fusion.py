@@ -18,7 +18,6 @@ class AddFusion(Step):
     OneEncoder, commit 60b2b62. No difference.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         direct: Whether the learnable vector itself is the context, as wide as a token.
@@ -35,8 +34,8 @@ class AddFusion(Step):
         hidden: tuple[int, ...] = (64, 128),
         direct: bool = False,
     ) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
+        # OneEncoder's first release has a bare vector, LightCRL's fusion.py an MLP over one
         self.context: Context | DirectContext = (
             DirectContext(width) if direct else Context(context, hidden=hidden, width=width)
         )

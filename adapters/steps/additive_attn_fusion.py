@@ -1,16 +1,13 @@
 """Let the context attend to the tokens by an additive score."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ...featcache.tokens import Tokens
-from ...featcache.types import Side
-from ..context import Context
-from ..masking import attention_weights, weighted_sum, without_padding
-from ..step import Step
+from ._context_attention import ContextAttention
 
 
-class AdditiveAttnFusion(Step):
+class AdditiveAttnFusion(ContextAttention):
     """Let the context attend to the tokens by an additive score.
 
     h_s = x_s + a, a = sum_s alpha_s x_s, alpha = softmax_s(w . tanh(U c_m + V x_s) + b). The bias
@@ -25,17 +22,15 @@ class AdditiveAttnFusion(Step):
     (tanh). We differ: tanh by default, and padding takes no part in the softmax.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
         tanh: Whether the tanh is there; as published false for text-image, true for text-text.
         masked: Whether padding is left out; false as published.
-
-    Raises:
-        SpecError: A size is not positive.
     """
 
-    mixes = True
+    matrices = ("query", "key")
+    query: nn.Linear
+    key: nn.Linear
 
     def __init__(
         self,
@@ -46,19 +41,14 @@ class AdditiveAttnFusion(Step):
         tanh: bool = True,
         masked: bool = True,
     ) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width, context=context, hidden=hidden, masked=masked)
         self.tanh = tanh
-        self.masked = masked
-        self.context = Context(context, hidden=hidden, width=width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
 
-    def forward(self, tokens: Tokens, side: Side) -> Tokens:
-        """Return the fused tokens."""
-        values = without_padding(tokens) if self.masked else tokens.values
-        mixed = self.query(self.context(side)) + self.key(values)
-        scores = self.score(torch.tanh(mixed) if self.tanh else mixed)[:, :, 0]
-        weights = attention_weights(scores, tokens.mask if self.masked else None)
-        return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])
+    def scores(
+        self, values: Float[Tensor, "batch tokens width"], context: Float[Tensor, " width"]
+    ) -> Float[Tensor, "batch tokens"]:
+        """Return w . tanh(U c + V x_s) + b."""
+        mixed = self.query(context) + self.key(values)
+        scores: Tensor = self.score(torch.tanh(mixed) if self.tanh else mixed)
+        return scores[:, :, 0]

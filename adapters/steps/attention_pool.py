@@ -22,7 +22,6 @@ class AttentionPool(Step):
     differ: no hidden layer before the score, and several queries, which are averaged.
 
     Args:
-        width: Features of one token.
         queries: Number of learned queries Q.
 
     Raises:
@@ -32,10 +31,9 @@ class AttentionPool(Step):
     mixes = True
 
     def __init__(self, width: int, *, queries: int = 1) -> None:
-        super().__init__()
+        super().__init__(width)
         if queries < 1:
             raise SpecError(f"queries must be positive, found {queries}")
-        self.out_width = width
         self.queries = nn.Parameter(INITIAL_SPREAD * torch.randn(queries, width))
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

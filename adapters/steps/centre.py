@@ -23,7 +23,6 @@ class Centre(FittedStep):
     Source: this project; centring before a shared space as in CCA (Hotelling 1936).
 
     Args:
-        width: Features of one token.
         blocks: Blocks of one width that are brought to one spread each, such as the summaries of
             `concat-pool`.
 
@@ -35,10 +34,9 @@ class Centre(FittedStep):
     spread: Tensor
 
     def __init__(self, width: int, *, blocks: int = 1) -> None:
-        super().__init__()
+        super().__init__(width)
         if blocks < 1 or width % blocks:
             raise SpecError(f"blocks must divide the {width} features, found {blocks}")
-        self.out_width = width
         self.blocks = blocks
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
@@ -48,6 +46,7 @@ class Centre(FittedStep):
         """Take the mean and the spread of the training rows."""
         self.mean.copy_(mean)
         by_block = variance.reshape(self.blocks, -1).mean(dim=1)
+        # by the block, not by the feature: dividing by tiny deviations would blow noise up
         spread = torch.where(by_block > _SMALL, by_block, 1.0).sqrt()
         self.spread.copy_(spread.repeat_interleave(len(variance) // self.blocks))
 

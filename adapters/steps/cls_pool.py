@@ -12,16 +12,9 @@ class ClsPool(Step):
     h = x_1: the CLS token of encoders that have one.
 
     Source: PEME, commit 550a968, model.py, the text half. No difference.
-
-    Args:
-        width: Features of one token.
     """
 
     fixed = True
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.out_width = width
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""

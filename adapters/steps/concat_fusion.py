@@ -19,7 +19,6 @@ class ConcatFusion(Step):
     Source: LightCRL DFE-3; lightweightCRL, commit e3421ad, text_image/*/fusion.py. No difference.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         context_out: Features appended to a token.
 
@@ -28,8 +27,7 @@ class ConcatFusion(Step):
     """
 
     def __init__(self, width: int, *, context: int = 3, context_out: int = 10) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.context = Context(context, hidden=(), width=context_out)
         joint = width + context_out
         self.project = nn.Sequential(nn.Linear(joint, joint), nn.ReLU(), nn.Linear(joint, width))
@@ -38,5 +36,6 @@ class ConcatFusion(Step):
         """Return the fused tokens."""
         values = tokens.values
         context = self.context(side).expand(*values.shape[:2], -1)
+        # one context for all rows and tokens: a view, of which only the joint row is a copy
         joint = torch.cat([values, context], dim=2)  # batch tokens width+context
         return tokens.with_values(values + self.project(joint))

@@ -29,7 +29,6 @@ class ConcatPool(Step):
     3.3, with the deviation besides.
 
     Args:
-        width: Features of one token.
         summaries: Some of `mean`, `max`, `min`, `deviation` and `cls`, each once, in the order
             wanted.
         unit: Whether all summaries are brought to one length.
@@ -45,14 +44,13 @@ class ConcatPool(Step):
     def __init__(
         self, width: int, *, summaries: tuple[str, ...] = ("mean", "max"), unit: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(width * len(summaries))
         if not summaries or len(set(summaries)) < len(summaries) or set(summaries) - {*SUMMARIES}:
             raise SpecError(
                 f"summaries must be some of {list(SUMMARIES)}, each once, found {list(summaries)}"
             )
         self.summaries = summaries
         self.unit = unit
-        self.out_width = width * len(summaries)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return one token a row."""

@@ -1,16 +1,13 @@
 """Let the context attend to the tokens by a scaled dot product."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ...featcache.tokens import Tokens
-from ...featcache.types import Side
-from ..context import Context
-from ..masking import attention_weights, weighted_sum, without_padding
-from ..step import Step
+from ._context_attention import ContextAttention
 
 
-class CrossAttnFusion(Step):
+class CrossAttnFusion(ContextAttention):
     """Let the context attend to the tokens by a scaled dot product.
 
     h_s = x_s + a, a = sum_s alpha_s (W_v x_s + b_v), alpha = softmax_s(q . k_s / sqrt(width)),
@@ -20,43 +17,25 @@ class CrossAttnFusion(Step):
     Source: LightCRL DFE-6 after Vaswani et al. 2017, arXiv 1706.03762, equation 1;
     lightweightCRL, commit e3421ad, text_image/*/fusion.py. We differ: padding takes no part in
     the softmax.
-
-    Args:
-        width: Features of one token.
-        context: Features of the learnable vector of a side.
-        hidden: Hidden sizes of the context's MLP.
-        masked: Whether padding is left out; false as published.
-
-    Raises:
-        SpecError: A size is not positive.
     """
 
-    mixes = True
+    matrices = ("query", "key", "value")
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        context: int = 3,
-        hidden: tuple[int, ...] = (64, 128),
-        masked: bool = True,
-    ) -> None:
-        super().__init__()
-        self.out_width = width
-        self.masked = masked
-        self.context = Context(context, hidden=hidden, width=width)
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+    def scores(
+        self, values: Float[Tensor, "batch tokens width"], context: Float[Tensor, " width"]
+    ) -> Float[Tensor, "batch tokens"]:
+        """Return q . (W_k x_s) / sqrt(width)."""
+        # q . (W x) = (q W) . x: one product a row instead of one a token. b_k is left out because
+        # it cancels; it is a parameter only because the published model has it.
+        query = self.query(context) @ self.key.weight
+        scores: Tensor = torch.einsum("btw,w->bt", values, query) / self.out_width**0.5
+        return scores
 
-    def forward(self, tokens: Tokens, side: Side) -> Tokens:
-        """Return the fused tokens."""
-        values = without_padding(tokens) if self.masked else tokens.values
-        # q . (W x) = (q W) . x, and the weights sum to 1, so that sum_s alpha_s (W x_s + b) is
-        # W (sum_s alpha_s x_s) + b: two products a row instead of two a token. b_k is left out
-        # because it cancels; it is a parameter only because the published model has it.
-        query = self.query(self.context(side)) @ self.key.weight
-        scores = torch.einsum("btw,w->bt", values, query) / self.out_width**0.5
-        weights = attention_weights(scores, tokens.mask if self.masked else None)
-        attended = self.value(weighted_sum(weights, values))
-        return tokens.with_values(values + attended[:, None, :])
+    def read(self, average: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        """Return W_v times the average, plus b_v."""
+        # the weights sum to 1: sum_s alpha_s (W x_s + b) is W (sum_s alpha_s x_s) + b
+        attended: Tensor = self.value(average)
+        return attended

@@ -22,7 +22,6 @@ class Dropout(Step):
     `whole_rows` as in Tompson et al. 2015, arXiv 1411.4280, section 3.2.
 
     Args:
-        width: Features of one token.
         p: Probability that a feature is set to zero, in [0, 1).
         whole_rows: Whether a feature is set to zero in all tokens of a row together.
 
@@ -31,10 +30,9 @@ class Dropout(Step):
     """
 
     def __init__(self, width: int, *, p: float = 0.1, whole_rows: bool = False) -> None:
-        super().__init__()
+        super().__init__(width)
         if not 0.0 <= p < 1.0:
             raise SpecError(f"dropout p must be in [0, 1), found {p}")
-        self.out_width = width
         self.whole_rows = whole_rows
         self.dropout = nn.Dropout(p)
 
@@ -43,5 +41,6 @@ class Dropout(Step):
         values = tokens.values
         if not (self.whole_rows and self.training):
             return tokens.with_values(self.dropout(values))
+        # the module's own scaling by 1 / (1 - p) on ones gives the factors of a whole row
         factors = self.dropout(torch.ones_like(values[:, :1]))  # [batch, 1, width]
         return tokens.with_values(values * factors)

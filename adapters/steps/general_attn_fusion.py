@@ -1,16 +1,13 @@
 """Let the context attend to the tokens through one matrix."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from ...featcache.tokens import Tokens
-from ...featcache.types import Side
-from ..context import Context
-from ..masking import attention_weights, weighted_sum, without_padding
-from ..step import Step
+from ._context_attention import ContextAttention
 
 
-class GeneralAttnFusion(Step):
+class GeneralAttnFusion(ContextAttention):
     """Let the context attend to the tokens through one matrix.
 
     h_s = x_s + a, a = sum_s alpha_s x_s, alpha = softmax_s(c_m . (W x_s + b)), without scaling.
@@ -18,39 +15,15 @@ class GeneralAttnFusion(Step):
 
     Source: LightCRL DFE-5 after Luong et al. 2015, arXiv 1508.04025, equation 8; lightweightCRL,
     commit e3421ad, text_image/*/fusion.py. We differ: padding takes no part in the softmax.
-
-    Args:
-        width: Features of one token.
-        context: Features of the learnable vector of a side.
-        hidden: Hidden sizes of the context's MLP.
-        masked: Whether padding is left out; false as published.
-
-    Raises:
-        SpecError: A size is not positive.
     """
 
-    mixes = True
+    matrices = ("key",)
+    key: nn.Linear
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        context: int = 3,
-        hidden: tuple[int, ...] = (64, 128),
-        masked: bool = True,
-    ) -> None:
-        super().__init__()
-        self.out_width = width
-        self.masked = masked
-        self.context = Context(context, hidden=hidden, width=width)
-        self.key = nn.Linear(width, width)
-
-    def forward(self, tokens: Tokens, side: Side) -> Tokens:
-        """Return the fused tokens."""
-        values = without_padding(tokens) if self.masked else tokens.values
+    def scores(
+        self, values: Float[Tensor, "batch tokens width"], context: Float[Tensor, " width"]
+    ) -> Float[Tensor, "batch tokens"]:
+        """Return c . (W x_s)."""
         # c . (W x) = (c W) . x: one product a row instead of one a token. The bias is left out
         # because it cancels; it is a parameter only because the published model has it.
-        query = self.context(side) @ self.key.weight
-        scores = torch.einsum("btw,w->bt", values, query)
-        weights = attention_weights(scores, tokens.mask if self.masked else None)
-        return tokens.with_values(values + weighted_sum(weights, values)[:, None, :])
+        return torch.einsum("btw,w->bt", values, context @ self.key.weight)

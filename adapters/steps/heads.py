@@ -29,7 +29,6 @@ class Heads(Step):
     et al. 2017, arXiv 1612.01474, section 2.4.
 
     Args:
-        width: Features of one token.
         out: Features of one head.
         heads: Trained heads K.
         hidden: Features between the two matrices of a trained head, or 0 for one matrix.
@@ -50,7 +49,7 @@ class Heads(Step):
         dropout: float = 0.5,
         solved: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(out * (heads + (solved > 0.0)))
         check_repeats("heads", heads)
         if min(out, heads) < 1 or hidden < 0:
             raise SpecError(
@@ -61,8 +60,8 @@ class Heads(Step):
             raise SpecError(f"dropout must be in [0, 1), found {dropout}")
         if solved < 0.0:
             raise SpecError(f"solved must be at least 0, found {solved}")
-        self.out_width = out * (heads + (solved > 0.0))
         self.weight = solved
+        # a Dropout for each head: one for all would take the difference between them away
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Dropout(dropout), *_matrices(width, hidden, out)) for _ in range(heads)
         )
@@ -73,6 +72,7 @@ class Heads(Step):
         outputs = [functional.normalize(head(tokens.values), dim=2) for head in self.heads]
         if self.solved is not None:
             solved = functional.normalize(self.solved(tokens.values), dim=2)
+            # a cosine weighs a part by the square of its length: K heads of 1 against w K
             outputs.append(math.sqrt(self.weight * len(outputs)) * solved)
         return tokens.with_values(torch.cat(outputs, dim=2))
 

@@ -16,10 +16,6 @@ class Identity(Step):
 
     fixed = True
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.out_width = width
-
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return `tokens`."""
         return tokens

@@ -17,7 +17,6 @@ class Linear(Step):
     bias.
 
     Args:
-        width: Features of one token.
         out: Features of one output token.
         bias: Whether b is there.
 
@@ -26,10 +25,9 @@ class Linear(Step):
     """
 
     def __init__(self, width: int, *, out: int, bias: bool = True) -> None:
-        super().__init__()
+        super().__init__(out)
         if out < 1:
             raise SpecError(f"out must be positive, found {out}")
-        self.out_width = out
         self.linear = nn.Linear(width, out, bias=bias)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

@@ -16,15 +16,13 @@ class MeanPool(Step):
     longest row of its batch; and padding there holds what BERT gives for it, here zeros.
 
     Args:
-        width: Features of one token.
         masked: Whether padding is left out; false as published.
     """
 
     mixes = True
 
     def __init__(self, width: int, *, masked: bool = True) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.masked = masked
         self.fixed = masked
 

@@ -18,7 +18,6 @@ class Mlp(Step):
     out = 512, and neither dropout nor norm. No difference.
 
     Args:
-        width: Features of one token.
         out: Features of one output token.
         hidden: Features between the two matrices.
         dropout: Probability that an output feature is set to zero in training, in [0, 1).
@@ -31,12 +30,12 @@ class Mlp(Step):
     def __init__(
         self, width: int, *, out: int, hidden: int, dropout: float = 0.1, norm: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(out)
         if min(out, hidden) < 1:
             raise SpecError(f"out and hidden must be positive, found {out} and {hidden}")
         if not 0.0 <= dropout < 1.0:
             raise SpecError(f"dropout must be in [0, 1), found {dropout}")
-        self.out_width = out
+        # dropout before the norm, and no residual, as in the projection head of model.py
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
             nn.GELU(),

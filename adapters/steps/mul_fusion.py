@@ -16,7 +16,6 @@ class MulFusion(Step):
     Source: LightCRL DFE-2; lightweightCRL, commit e3421ad, text_image/*/fusion.py. No difference.
 
     Args:
-        width: Features of one token.
         context: Features of the learnable vector of a side.
         hidden: Hidden sizes of the context's MLP.
 
@@ -27,8 +26,7 @@ class MulFusion(Step):
     def __init__(
         self, width: int, *, context: int = 3, hidden: tuple[int, ...] = (64, 128)
     ) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.context = Context(context, hidden=hidden, width=width)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

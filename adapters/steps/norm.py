@@ -16,13 +16,11 @@ class Norm(Step):
     Source: Ba et al. 2016, arXiv 1607.06450, equation 4.
 
     Args:
-        width: Features of one token.
         affine: Whether gamma and beta are learned; otherwise they are 1 and 0.
     """
 
     def __init__(self, width: int, *, affine: bool = True) -> None:
-        super().__init__()
-        self.out_width = width
+        super().__init__(width)
         self.norm = nn.LayerNorm(width, elementwise_affine=affine)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

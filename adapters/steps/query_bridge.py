@@ -23,7 +23,6 @@ class QueryBridge(Step):
     Li et al. 2023, arXiv 2301.12597, section 3.1. We differ: padding is no key of the attention.
 
     Args:
-        width: Features of one token.
         out: Features of a query and of an output token.
         queries: Number of queries.
         layers: Number of decoder layers.
@@ -59,7 +58,7 @@ class QueryBridge(Step):
         positions: int = 0,
         alike: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(out)
         check_repeats("layers", layers)
         if min(out, queries, layers, heads, feedforward) < 1 or positions < 0:
             raise SpecError("out, queries, layers, heads and feedforward must be positive")
@@ -69,7 +68,6 @@ class QueryBridge(Step):
             raise SpecError(f"dropout must be in [0, 1), found {dropout}")
         if query_spread <= 0:
             raise SpecError(f"query_spread must be positive, found {query_spread}")
-        self.out_width = out
         self.project = nn.Linear(width, out)
         self.queries = nn.Parameter(query_spread * torch.randn(queries, out))
         self.positions = nn.Parameter(0.02 * torch.randn(positions, out)) if positions else None
@@ -86,6 +84,7 @@ class QueryBridge(Step):
         )
         if alike:
             start_alike(self.layers)
+        # layers that normalise first leave the sum of all residuals without a norm at the end
         self.norm = nn.LayerNorm(out) if norm_first else nn.Identity()
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:

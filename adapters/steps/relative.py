@@ -22,7 +22,6 @@ class Relative(Step):
     anchors). We differ in negative cosines, which an even power would make similar.
 
     Args:
-        width: Features of one token.
         anchors: Number of anchors, and of features of one output token: four bytes each.
         top: How many of them a token keeps; all where there are fewer.
         power: Exponent of the cosines; positive.
@@ -34,12 +33,11 @@ class Relative(Step):
     anchors: Tensor
 
     def __init__(self, width: int, *, anchors: int, top: int = 800, power: float = 8.0) -> None:
-        super().__init__()
+        super().__init__(anchors)
         if min(anchors, top) < 1 or power <= 0:
             raise SpecError(
                 f"anchors, top and power must be positive, found {anchors}, {top} and {power}"
             )
-        self.out_width = anchors
         self.top = min(top, anchors)
         self.power = power
         self.register_buffer("anchors", functional.normalize(torch.randn(anchors, width), dim=1))

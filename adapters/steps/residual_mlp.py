@@ -19,7 +19,6 @@ class ResidualMlp(Step):
     Tolstikhin et al. 2021, arXiv 2105.01601, figure 1, right half, which drop twice.
 
     Args:
-        width: Features of one token.
         blocks: Number of blocks.
         expansion: Features between the two matrices over `width`.
         dropout: Probability that a feature is set to zero in training, in [0, 1).
@@ -38,13 +37,12 @@ class ResidualMlp(Step):
         dropout: float = 0.1,
         drop_twice: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(width)
         check_repeats("blocks", blocks)
         if min(blocks, expansion) < 1:
             raise SpecError(f"blocks and expansion must be positive, found {blocks}, {expansion}")
         if not 0.0 <= dropout < 1.0:
             raise SpecError(f"dropout must be in [0, 1), found {dropout}")
-        self.out_width = width
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(width),
@@ -60,6 +58,7 @@ class ResidualMlp(Step):
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the refined tokens."""
         values = tokens.values
+        # the residual carries what stands before the norm of a block
         for block in self.blocks:
             values = values + block(values)
         return tokens.with_values(values)

@@ -22,7 +22,6 @@ class StarMlp(Step):
     with limit 1000 and matrices that start as Xavier's; a LayerNorm stands before it there.
 
     Args:
-        width: Features of one token.
         out: Features of one output token.
         expansion: Features of the product over `width`.
         xavier: Whether matrices start as Xavier's, uniform, and b as zero; else as PyTorch's.
@@ -41,16 +40,16 @@ class StarMlp(Step):
         xavier: bool = False,
         limit: float = math.inf,
     ) -> None:
-        super().__init__()
+        super().__init__(out)
         if min(out, expansion) < 1:
             raise SpecError(f"out and expansion must be positive, found {out} and {expansion}")
         if not limit > 0:
             raise SpecError(f"limit must be positive, found {limit}")
-        self.out_width = out
         self.limit = limit
         self.first = nn.Linear(width, expansion * width)
         self.second = nn.Linear(width, expansion * width)
         self.project = nn.Linear(expansion * width, out)
+        # of a square matrix PyTorch's own start is narrower by the root of 3
         if xavier:
             for linear in (self.first, self.second, self.project):
                 nn.init.xavier_uniform_(linear.weight)

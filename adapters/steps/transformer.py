@@ -25,7 +25,6 @@ class Transformer(Step):
     `alike`.
 
     Args:
-        width: Features of one token.
         layers: Number of encoder layers.
         heads: Attention heads; a divisor of `width`.
         feedforward: Features between the two matrices of a layer.
@@ -54,7 +53,7 @@ class Transformer(Step):
         masked: bool = True,
         alike: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(width)
         check_repeats("layers", layers)
         if min(layers, heads, feedforward) < 1:
             raise SpecError("layers, heads and feedforward must be positive")
@@ -64,7 +63,6 @@ class Transformer(Step):
             raise SpecError(f"dropout must be in [0, 1), found {dropout}")
         if activation not in ACTIVATIONS:
             raise SpecError(f"activation must be one of {ACTIVATIONS}, found {activation!r}")
-        self.out_width = width
         self.masked = masked
         self.norm = nn.LayerNorm(width)
         self.layers = nn.ModuleList(
@@ -79,6 +77,7 @@ class Transformer(Step):
             )
             for _ in range(layers)
         )
+        # nn.TransformerEncoder deep-copies one layer, as fusion.py has it
         if alike:
             start_alike(self.layers)
 
@@ -89,4 +88,5 @@ class Transformer(Step):
         mixed: torch.Tensor = self.norm(values)
         for layer in self.layers:
             mixed = layer(mixed, src_key_padding_mask=padding)
+        # the residual is of the tokens before the norm: the encoder adds to what it was given
         return tokens.with_values(values + mixed)

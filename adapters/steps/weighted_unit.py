@@ -24,7 +24,6 @@ class WeightedUnit(Step):
     Source: the weighted cosine of CSA, Li et al. 2025, arXiv 2410.07610.
 
     Args:
-        width: Features of one token.
         out: Rows of W; two more features are given.
 
     Raises:
@@ -34,10 +33,9 @@ class WeightedUnit(Step):
     weights: Tensor
 
     def __init__(self, width: int, *, out: int) -> None:
-        super().__init__()
+        super().__init__(out + 2)
         if out < 1:
             raise SpecError(f"out must be positive, found {out}")
-        self.out_width = out + 2
         self.linear = nn.Linear(width, out)
         self.register_buffer("weights", torch.ones(out))
 
@@ -47,5 +45,6 @@ class WeightedUnit(Step):
         squares = 1 - weighted.square().sum(dim=2, keepdim=True)
         lacking = torch.where(squares > _ROUNDING, squares.clamp(min=0).sqrt(), 0.0)
         nothing = torch.zeros_like(lacking)
+        # each side in a feature of its own, where the other has 0: it adds nothing to the cosine
         last = (lacking, nothing) if side.is_first else (nothing, lacking)
         return tokens.with_values(torch.cat([weighted, *last], dim=2))

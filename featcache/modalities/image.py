@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import UnreadableItemError
+from ..errors import UnreadableItemError, one_line
 from .patch_geometry import Size
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB: the largest phone photos pass, 20,000 x 20,000 does not
@@ -133,8 +133,7 @@ def _refusing(item_id: str) -> Iterator[None]:
             f"{item_id}: has more than the {MAX_PIXELS:,} pixels allowed"
         ) from error
     except _DECODE_ERRORS as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UnreadableItemError(f"{item_id}: cannot be decoded: {reason}") from error
+        raise UnreadableItemError(f"{item_id}: cannot be decoded: {one_line(error)}") from error
 
 
 def _open(data: bytes) -> Image.Image:

@@ -206,15 +206,15 @@ def _between_edges(*, shortest_edge: int, longest_edge: int) -> Resizing:
     def resize(original: Size) -> Size:
         height, width = original
         short, long = min(original), max(original)
-        wanted: float = shortest_edge
+        shorter: float = shortest_edge
         if long / short * shortest_edge > longest_edge:
-            wanted = longest_edge * short / long
-        edge = round(wanted)
+            shorter = longest_edge * short / long
+        edge = round(shorter)
         if edge == short:
             return original
         if width < height:
-            return int(wanted * height / width), edge
-        return edge, int(wanted * width / height)
+            return int(shorter * height / width), edge
+        return edge, int(shorter * width / height)
 
     return resize
 

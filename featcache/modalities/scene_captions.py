@@ -1,7 +1,10 @@
 """Captions of a scene of coloured shapes: five different and complete sentences."""
 
+from functools import lru_cache
+
 from .scenes import Decisions, Scene, name_scene
 
+NUM_CAPTIONS = 5
 _SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 
 # Per layout of two: the first seen from the second, the second seen from the first, and the same
@@ -61,6 +64,7 @@ _TRIPLE_TEMPLATES = {
 }
 
 
+@lru_cache(maxsize=1)  # items of one scene are asked for one after another
 def captions(scene: Scene) -> tuple[str, ...]:
     """Return five captions; each names every shape with size and colour, and the background."""
     decide = Decisions(f"words {name_scene(scene)}")

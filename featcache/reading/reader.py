@@ -142,6 +142,11 @@ class FeatureReader:
         """
         return self._arrays.buffer_shards if self._on_device is None else None
 
+    @property
+    def num_loads(self) -> int:
+        """Return how many times the values of a shard were read so far; a buffered one is not."""
+        return self._arrays.num_loads
+
     def gather(
         self, rows: Sequence[int] | Int64[np.ndarray, " n"], *, companions: bool = True
     ) -> Features:

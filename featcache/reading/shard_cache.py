@@ -110,6 +110,11 @@ class StoredArrays:
         largest = max(math.prod(array.shape) * array.dtype.itemsize for array in values)
         return max(1, self._buffer_bytes // max(1, largest))
 
+    @property
+    def num_loads(self) -> int:
+        """Return how many times the values of a shard were read so far."""
+        return self._values.num_loads
+
     def copy_values(self, tokens: Spans, out: Shaped[np.ndarray, "total width"]) -> None:
         """Write the values as floats into `out`; `RowLayout.token_spans` says where they lie."""
         dtype = self._description.dtype

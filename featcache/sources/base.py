@@ -1,18 +1,23 @@
-"""The contract of a dataset: where items come from and which of them belong together."""
+"""The contract of a dataset: its splits, their items, and which of these belong together."""
 
 import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, overload
 
-from ..config import canonical_json
-from ..errors import DatasetNotFoundError
+from ..config import canonical_json, fingerprint
+from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownColumnError
+from ..registry import unknown_name
 from ..regular_files import size_of
 from ..types import Item, Modality, Pairs
+from .splits import in_order
+
+_LONGEST_PROBLEM = 400  # letters of a message; it is one line
 
 
 @dataclass(frozen=True)
@@ -45,82 +50,202 @@ class Doubt:
     is_open: bool
 
 
-class Source(ABC):
-    """Read one dataset family from its official layout on disk.
+@dataclass(frozen=True, kw_only=True)
+class ReadReport:
+    """Account of how the files of a dataset were read.
 
-    A subclass takes its place first and its own options keyword-only; it checks in its constructor
-    that its files are there and raises `DatasetNotFoundError` with what it looked for.
+    Attributes:
+        notes: What a user should know, one line each.
+        skipped_rows: Rows of its table that cannot be read, in file order.
+        tables: Tables that were read, or left out with a note.
+        doubt: Why another family might or should read this if nobody names one.
+        read_before: Function from the place to the same files as they once were read, where that
+            was otherwise.
+    """
+
+    notes: tuple[str, ...] = ()
+    skipped_rows: tuple[SkippedRow, ...] = ()
+    tables: tuple[Path, ...] = ()
+    doubt: Doubt | None = None
+    read_before: "Callable[[Path], Source] | None" = None
+
+
+class ImageReader:
+    """Reader of images that are files; a place is the path of one.
+
+    Subclasses read images that stand in a table or an archive. Places of files are texts: of a
+    million images they take half the memory of paths.
+    """
+
+    def item(self, image_id: str, place: Any) -> Item:
+        """Return an image."""
+        return Item(id=image_id, path=Path(place))
+
+    def digest(self, places: Sequence[Any]) -> str | None:
+        """Return a hash of the content of images, or None where file sizes stand for it."""
+        return None
+
+
+class Split(ABC):
+    """Items of one split, and which of them belong together."""
+
+    @abstractmethod
+    def ids(self, modality: Modality) -> Sequence[str]:
+        """Return the ids of the items of a modality, in a stable order."""
+
+    def count(self, modality: Modality) -> int:
+        """Return the number of items of a modality."""
+        return len(self.ids(modality))
+
+    @abstractmethod
+    def item(self, modality: Modality, position: int) -> Item:
+        """Return the item at a position in `ids`."""
+
+    @abstractmethod
+    def pairs(self) -> Pairs:
+        """Return which images and texts belong together, with classes and grades."""
+
+    def content(self) -> str | None:
+        """Return a hash of the images, or None where their file sizes stand for them."""
+        return None
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a family that has none."""
+
+
+class Source:
+    """Dataset of one family, opened at its place.
+
+    A family is a subclass whose constructor takes the place and then its `Options`, a frozen
+    dataclass; it checks that its files are there and raises `DatasetNotFoundError` with what it
+    looked for.
+
+    Args:
+        root: Place of the dataset.
+        splits: Its splits by name.
+        report: How it was read.
 
     Attributes:
         title: One line for `lightalign list datasets`.
-        needs_files: False for a source that draws its items itself and ignores `root`.
+        needs_files: False for a family that draws its items itself and ignores its place.
+        Options: Dataclass of its options; without any, the place is all that it takes.
     """
 
     title: ClassVar[str]
     needs_files: ClassVar[bool] = True
+    Options: ClassVar[type] = NoOptions
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, splits: Mapping[str, Split], report: ReadReport | None = None
+    ) -> None:
         self.root = root
+        self._splits = splits
+        self._report = report or ReadReport()
 
-    @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Return the names of the splits, `train` first where there is one."""
+        """Return the names of the splits: train, val, test, then others."""
+        return in_order(self._splits)
 
-    @abstractmethod
     def items(self, split: str, modality: Modality) -> Sequence[Item]:
-        """Return the items of one split in a stable order, without decoding any.
+        """Return the items of one split in a stable order; each is made when it is asked for.
 
         Raises:
             UnknownNameError: The dataset has no such split.
         """
+        items = self._split(split)
+        return LazyItems(items.count(modality), partial(items.item, modality))
 
-    @abstractmethod
+    def ids(self, split: str, modality: Modality) -> Sequence[str]:
+        """Return the ids of `items`, without what it may cost to make these."""
+        return self._split(split).ids(modality)
+
     def pairs(self, split: str) -> Pairs:
         """Return which images and texts of one split belong together.
 
         Raises:
             UnknownNameError: The dataset has no such split.
         """
+        return self._split(split).pairs()
 
-    def ids(self, split: str, modality: Modality) -> Sequence[str]:
-        """Return the ids of `items`, without what it may cost to make these."""
-        return [item.id for item in self.items(split, modality)]
+    def fingerprint(self, split: str) -> str:
+        """Return a hash of all that decides the items and pairs of one split.
+
+        Two folders with the same ids, texts, pairs and image file sizes have the same fingerprint
+        wherever they stand. Of images that are no files, it is of their content.
+        """
+        # hashed apart: stores made before images could stand in tables keep their keys
+        items, content = fingerprint_items(self, split), self._split(split).content()
+        return items if content is None else fingerprint({"items": items, "content": content})
 
     def notes(self) -> tuple[str, ...]:
         """Return what a user should know about how this copy was read, one line each."""
-        return ()
+        return self._report.notes
 
     def doubt(self) -> Doubt | None:
         """Return why another family might or should read this if nobody names one, or None."""
-        return None
+        return self._report.doubt
 
     @property
     def was_read_otherwise(self) -> bool:
         """Return whether `as_read_before` may return anything, without what it costs."""
-        return False
+        return self._report.read_before is not None
 
     def as_read_before(self) -> "Source | None":
         """Return the same files as they were read once, or None where that was not otherwise.
 
         What a home remembers so goes on being read so.
         """
-        return None
+        if self._report.read_before is None:
+            return None
+        try:
+            return self._report.read_before(self.root)
+        except (DatasetFormatError, DatasetNotFoundError):  # nobody can remember it so
+            return None
 
     def table_files(self) -> tuple[Path, ...]:
         """Return the tables that were read, or left out with a note, where it knows them."""
-        return ()
+        return self._report.tables
 
     def skipped_rows(self) -> tuple[SkippedRow, ...]:
         """Return the rows of its table that cannot be read and hold no item, in file order."""
-        return ()
+        return self._report.skipped_rows
 
-    @abstractmethod
-    def fingerprint(self, split: str) -> str:
-        """Return a hash of all that decides the items and pairs of one split.
+    def _split(self, split: str) -> Split:
+        if split not in self._splits:
+            raise unknown_name("split", split, self.splits())
+        return self._splits[split]
 
-        Two folders with the same ids, texts, pairs and image file sizes have the same fingerprint
-        wherever they stand; `fingerprint_items` computes it for sources that read files.
-        """
+
+class LazyItems(Sequence[Item]):
+    """Items that are made anew each time they are asked for.
+
+    A list of a million captions would take half a gigabyte, and pictures far more.
+
+    Args:
+        count: Number of items.
+        make: Makes the item at a position, from 0.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self._make(position) for position in range(self._count)[index]]
+        # a range raises IndexError, and counts negatives from the end
+        return self._make(range(self._count)[index])
 
 
 def fingerprint_items(source: Source, split: str) -> str:
@@ -154,6 +279,11 @@ def readable_size(item: Item) -> int:
     return size if size >= 0 and os.access(item.path, os.R_OK) else -1
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun in the right number."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def require_place(place: Path) -> None:
     """Pass if anything lies at a place that is named.
 
@@ -175,8 +305,31 @@ def missing_dataset(
         looked_for: File layouts that would have been understood.
         get_it: Where a user can get the files.
     """
-    layouts = " or ".join(looked_for)
+    lacking = f"looked for {' or '.join(looked_for)}"
     return DatasetNotFoundError(
-        f"dataset {name!r} not found in {root}: looked for {layouts}. {get_it} "
-        f"Put it there or name its place: --data {name}=PATH"
+        f"dataset {name!r} not found in {root}: {lacking}",
+        f"{get_it} Put it there or name its place: --data {name}=PATH",
+        lacking=lacking,
     )
+
+
+def format_error(path: Path, place: str, problem: str) -> DatasetFormatError:
+    """Build the error for `problem` at one place of a file; `place` may be empty.
+
+    A problem that quotes a long cell is shortened in the middle.
+    """
+    where = f"{path}, {place}" if place else f"{path}"
+    return DatasetFormatError(f"{where}: {shortened(problem)}")
+
+
+def unknown_column(path: Path, problem: str) -> UnknownColumnError:
+    """Build the error for a table in which no column of a usual name tells what it holds."""
+    return UnknownColumnError(str(format_error(path, "", problem)))
+
+
+def shortened(problem: str) -> str:
+    """Return a problem without the middle of it, where it quotes a long cell."""
+    if len(problem) <= _LONGEST_PROBLEM:
+        return problem
+    half = _LONGEST_PROBLEM // 2
+    return f"{problem[:half]} ... {problem[-half:]}"

@@ -1,9 +1,8 @@
 """Find datasets by name and open them; nothing here imports torch."""
 
-import inspect
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from ..errors import DatasetFormatError, DatasetNotFoundError, LightalignError, 
 from ..home import command_line, expanded, is_same_place, plain_place
 from ..known_datasets import DatasetVersion
 from ..registry import Registry, unknown_name
-from .base import Source
-from .inference import FOLDERS, TABLES, Inferred, infer_kind, try_family
+from .base import NoOptions, Source
+from .inference import FOLDERS, TABLES, Inferred, Request, infer_kind, try_family
 
 SOURCES: Registry[Source] = Registry(
     "dataset",
@@ -64,25 +63,7 @@ def define(
     options: Mapping[str, object] | None = None,
     kind: str | None = None,
 ) -> DatasetVersion:
-    """Return what `NAME` or `NAME=PATH` asks for: which family, where, and with which options.
-
-    A name is one that the home remembers, or that of a family, whose usual place is
-    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
-    one that is remembered, or the first that can read what lies there.
-
-    Args:
-        data: Name, and perhaps the place.
-        home: Folder of everything lightalign keeps.
-        options: Options of the family; they change remembered ones by name.
-        kind: Name of the family, or None to find it.
-
-    Raises:
-        UnknownNameError: There is no such dataset or family.
-        SpecError: `data` is malformed, or gives a path to a dataset that is drawn.
-        DatasetFormatError: Nothing that lies at the path can be read.
-        DatasetNotFoundError: Nothing lies there.
-        StoreCorruptError: What the home remembers of the name cannot be read.
-    """
+    """Return what `NAME` or `NAME=PATH` asks for; see `locate`."""
     return locate(data, home=home, options=options, kind=kind)[0]
 
 
@@ -95,10 +76,15 @@ def open_defined(
 ) -> tuple[DatasetVersion, Source]:
     """Return what `NAME` or `NAME=PATH` asks for, and that dataset, opened once.
 
-    For arguments and errors see `define` and `open_version`.
+    For arguments and errors see `locate` and `open_version`.
     """
     version, opened = locate(data, home=home, options=options, kind=kind)
     return version, opened or open_version(version, home=home)
+
+
+def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
+    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `open_defined`."""
+    return open_defined(data, home=home, options=options)[1]
 
 
 def locate(
@@ -109,16 +95,26 @@ def locate(
     kind: str | None = None,
     anew: bool = False,
 ) -> tuple[DatasetVersion, Source | None]:
-    """Return what is asked for, and the dataset where it had to be opened to find its family.
+    """Return which family reads what is asked for, where, and with which options.
 
-    For errors see `define`.
+    A name is one that the home remembers, or that of a family, whose usual place is
+    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
+    one that is remembered, or the first that can read what lies there; the dataset that was opened
+    to find it comes with the answer.
 
     Args:
-        data: Name, and perhaps the place.
+        data: `NAME` or `NAME=PATH`.
         home: Folder of everything lightalign keeps.
         options: Options of the family; they change remembered ones by name.
         kind: Name of the family, or None to find it.
         anew: Whether a folder of images is looked at again for tables beside them.
+
+    Raises:
+        UnknownNameError: There is no such dataset or family.
+        SpecError: `data` is malformed, or gives a path to a dataset that is drawn.
+        DatasetFormatError: Nothing that lies at the path can be read.
+        DatasetNotFoundError: Nothing lies there.
+        StoreCorruptError: What the home remembers of the name cannot be read.
     """
     name, path = parse_data(data)
     if not known_datasets.is_name(name) and expanded(Path(data)).exists():
@@ -139,7 +135,8 @@ def locate(
         raise type(error)(f"{error}; name one of your own with its place: --data {name}=PATH")
     if family is None:
         assert path is not None
-        inferred, earlier = _find_family_at(path, earlier, options or {}, name=name, home=home)
+        request = Request(name, options or {}, open_family, home)
+        inferred, earlier = _find_family_at(path, earlier, request)
         family, path, opened = inferred.kind, inferred.place, inferred.opened
     drawn = is_drawn(family)
     if path is not None and drawn:
@@ -147,12 +144,12 @@ def locate(
     place = path if path is not None else _remembered_place(earlier, family, home)
     # a table's columns stay what they were; a drawn family itself has the defaults each time
     keeps = earlier is not None and earlier.kind == family and not (drawn and name == family)
-    remembered = earlier.options if earlier is not None and keeps else {}
+    earlier_options = earlier.options if earlier is not None and keeps else {}
     version = DatasetVersion(
         name=name,
         kind=family,
         place=None if drawn else place,
-        options={**remembered, **(options or {})},
+        options={**earlier_options, **(options or {})},
         splits={},
     )
     return version, None if opened is None else _as_remembered(opened, version, home=home)
@@ -167,12 +164,11 @@ def _as_remembered(opened: Source, version: DatasetVersion, *, home: Path) -> So
     if not opened.was_read_otherwise or not is_known:
         return opened
     best, most = opened, _num_remembered(opened, version, home)
-    reading: Source | None = opened
+    reading = opened
     # another reading costs as much as the first: none where this one is remembered whole
-    while most < len(best.splits()) and reading is not None:
-        reading = reading.as_read_before()
-        num = 0 if reading is None else _num_remembered(reading, version, home)
-        if reading is not None and num > most:
+    while most < len(best.splits()) and (before := reading.as_read_before()) is not None:
+        reading, num = before, _num_remembered(before, version, home)
+        if num > most:
             best, most = reading, num
     return best
 
@@ -190,82 +186,83 @@ def _num_remembered(source: Source, version: DatasetVersion, home: Path) -> int:
 
 
 def _find_family_at(
-    place: Path,
-    known: DatasetVersion | None,
-    options: Mapping[str, object],
-    *,
-    name: str,
-    home: Path,
+    place: Path, earlier: DatasetVersion | None, request: Request
 ) -> tuple[Inferred, DatasetVersion | None]:
-    """Return what lies at a place, and what was known of the name if it is that."""
-    if known is not None and known_datasets.lies_at(known, place) and not place.exists():
-        raise _not_there(known, home)
+    """Return what lies at a place, and what was remembered of the name if it is that."""
+    if earlier is None:
+        return infer_kind(place, request), None
+    is_there = known_datasets.lies_at(earlier, place)
+    if is_there and not place.exists():
+        raise _not_there(earlier, request.home)
     refusal: LightalignError | None = None
-    is_other = known is not None and _is_other_folder(known, place)
-    if known is not None and not is_other:
-        there = known_datasets.place_in(known, place)
-        opened = try_family(known.kind, there, {**known.options, **options}, open_family)
+    is_other = _is_other_folder(earlier, place)
+    if not is_other:
+        there = known_datasets.place_in(earlier, place)
+        options = {**earlier.options, **request.options}
+        opened = try_family(earlier.kind, there, options, open_family)
         if isinstance(opened, Source):
-            return Inferred(known.kind, there, opened), known
+            return Inferred(earlier.kind, there, opened), earlier
         refusal = opened
     # its columns are not those of what the name stood for
-    inferred = infer_kind(place, options, open_family, name=name, home=home)
-    if known is not None and refusal is not None and known_datasets.lies_at(known, place):
-        _require_table_again(known, inferred, refusal, home)
-    if known is not None and is_other and inferred.kind != known.kind:
-        was = f"{known.name!r} was {known.kind} at {known.place}"
+    inferred = infer_kind(place, request)
+    if refusal is not None and is_there:
+        _require_table_again(earlier, inferred, refusal, request.home)
+    if is_other and inferred.kind != earlier.kind:
+        was = f"{earlier.name!r} was {earlier.kind} at {earlier.place}"
         notes.note(f"{was}; {inferred.place} is read as {inferred.kind}")
     return inferred, None
 
 
-def _is_plain_folder(known: DatasetVersion, path: Path | None) -> bool:
-    """Return whether a path is the known folder of images, of which nothing more was said."""
-    at_path = path is not None and path.is_dir() and is_same_place(known.place, path)
-    return at_path and _is_plain(known)
+def _is_plain_folder(earlier: DatasetVersion, path: Path | None) -> bool:
+    """Return whether a path is the remembered folder of images, of which nothing more was said."""
+    at_path = path is not None and path.is_dir() and is_same_place(earlier.place, path)
+    return at_path and _is_plain(earlier)
 
 
-def _is_other_folder(known: DatasetVersion, place: Path) -> bool:
-    """Return whether a folder of images is not the known one: there may be tables beside them."""
-    is_moved_table = known_datasets.place_in(known, place) != place
-    is_elsewhere = not is_same_place(known.place, place)
-    return _is_plain(known) and place.is_dir() and is_elsewhere and not is_moved_table
+def _is_other_folder(earlier: DatasetVersion, place: Path) -> bool:
+    """Return whether a folder of images is another one: there may be tables beside them."""
+    is_moved_table = known_datasets.place_in(earlier, place) != place
+    is_elsewhere = not is_same_place(earlier.place, place)
+    return _is_plain(earlier) and place.is_dir() and is_elsewhere and not is_moved_table
 
 
-def _is_plain(known: DatasetVersion) -> bool:
+def _is_plain(earlier: DatasetVersion) -> bool:
     """Return whether a dataset is a folder of images that is read as folders are if nobody asks."""
-    return known.kind in FOLDERS and not known.options
+    return earlier.kind in FOLDERS and not earlier.options
 
 
 def _require_table_again(
-    known: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
+    earlier: DatasetVersion, inferred: Inferred, refusal: LightalignError, home: Path
 ) -> None:
     """Refuse to read a folder without the table that it was read by, which holds its texts."""
-    was_table = known.kind in TABLES or known.place != inferred.place
+    was_table = earlier.kind in TABLES or earlier.place != inferred.place
     if not was_table or inferred.kind not in FOLDERS or not inferred.place.is_dir():
         return
-    words = ("data", "add", known.name, inferred.place, "--kind", inferred.kind)
+    words = ("data", "add", earlier.name, inferred.place, "--kind", inferred.kind)
+    was = f"{earlier.name!r} is the {earlier.kind} at {earlier.place}"
+    command = command_line(*words, home=home)
     raise DatasetFormatError(
-        f"{known.name!r} is the {known.kind} at {known.place}, which cannot be read so: {refusal}; "
-        f"if it is to be {inferred.kind} from now on, run `{command_line(*words, home=home)}`"
+        f"{was}, which cannot be read so: {refusal}; if it is to be {inferred.kind} from now on, "
+        f"run `{command}`"
     )
 
 
-def _remembered_place(known: DatasetVersion | None, family: str, home: Path) -> Path:
+def _remembered_place(earlier: DatasetVersion | None, family: str, home: Path) -> Path:
     """Return where a dataset lies that was named without a path."""
-    usual = home / "datasets" / (known.name if known else family)
-    if known is None or known.place is None:
+    usual = home / "datasets" / (earlier.name if earlier else family)
+    if earlier is None or earlier.place is None:
         return plain_place(usual)
-    if known.name == known.kind and usual.exists() and not known.place.exists():
+    if earlier.name == earlier.kind and usual.exists() and not earlier.place.exists():
         return plain_place(usual)
-    return known.place
+    return earlier.place
 
 
 def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:
     """Open what lies at a place by one family; for errors see `open_version`."""
     family = SOURCES.load(kind)
-    checked: Any = config.build(_options_of(family), options, where=f"dataset {kind!r}")
+    checked: Any = config.build(family.Options, options, where=f"dataset {kind!r}")
     factory: Callable[..., Source] = family
-    return factory(place, **vars(checked))
+    return factory(place) if family.Options is NoOptions else factory(place, checked)
 
 
 def open_version(version: DatasetVersion, *, home: Path) -> Source:
@@ -286,16 +283,14 @@ def open_version(version: DatasetVersion, *, home: Path) -> Source:
     except DatasetNotFoundError as error:
         if not _once_lay_there(version, home):
             raise
-        raise _not_there(version, home, reason=str(error).partition(". ")[0]) from error
+        raise _not_there(version, home, reason=error.problem) from error
     return _as_remembered(opened, version, home=home)
 
 
 def _once_lay_there(version: DatasetVersion, home: Path) -> bool:
     """Return whether a home knows that a dataset was once where a version says that it lies."""
     versions = known_datasets.read_versions(home, version.name)
-    return any(
-        earlier.splits and is_same_place(earlier.place, version.place) for earlier in versions
-    )
+    return any(past.splits and is_same_place(past.place, version.place) for past in versions)
 
 
 def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> DatasetNotFoundError:
@@ -314,11 +309,6 @@ def _not_there(version: DatasetVersion, home: Path, reason: str = "") -> Dataset
     )
 
 
-def open_source(data: str, *, home: Path, options: Mapping[str, object] | None = None) -> Source:
-    """Open the dataset that `NAME` or `NAME=PATH` asks for; see `open_defined`."""
-    return open_defined(data, home=home, options=options)[1]
-
-
 def split_fingerprints(source: Source) -> dict[str, str]:
     """Return the fingerprint of every split of a dataset that was opened."""
     return {split: source.fingerprint(split) for split in source.splits()}
@@ -327,13 +317,3 @@ def split_fingerprints(source: Source) -> dict[str, str]:
 def identified(version: DatasetVersion, source: Source) -> DatasetVersion:
     """Return a version with the fingerprints of all its splits."""
     return replace(version, splits=split_fingerprints(source))
-
-
-def _options_of(family: type[Source]) -> type:
-    """Return a dataclass of the family's keyword-only arguments, to check options against."""
-    options = [
-        (option.name, option.annotation, field(default=option.default))
-        for option in inspect.signature(family).parameters.values()
-        if option.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    return make_dataclass("Options", options, frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.nn import functional
 
+from ...adapters.adapter import parameter_groups
 from ...adapters.checkpoint import load_adapter
 from ...adapters.class_head import ClassHead, load_head
 from ...adapters.gradient_check import Reached, require_gradients, shared_steps, side_parameters
@@ -27,9 +28,9 @@ from ..metrics.ranks import label_ranks
 from ..runs import run_folder
 from ..runs.trained_run import TrainedRun
 from ..training.checkpoint import TrainingState
-from ..training.few_steps import single_step_warning
+from ..training.course import single_step_warning
 from ..training.log import RunLog
-from ..training.optimisation import cosine_with_warmup
+from ..training.schedule import cosine_with_warmup
 from ..training.step import OptimiserStep
 from .classifiers import scaling
 from .fine_tune_protocol import Protocol
@@ -93,10 +94,16 @@ class FullProtocol(Protocol):
         )
         with seeded(spec.seed, device=self.device, deterministic=False):
             self.reached = self._leave_out_missed()
+        decay = self.options.weight_decay
+        rates = (
+            (self.of_adapter.values(), self.options.adapter_rate),
+            (self.head.parameters(), self.options.learning_rate),
+        )
         self.optimiser = torch.optim.AdamW(
             [
-                *self._groups(list(self.of_adapter.values()), self.options.adapter_rate),
-                *self._groups(list(self.head.parameters()), self.options.learning_rate),
+                {**group, "lr": rate}
+                for parameters, rate in rates
+                for group in parameter_groups(parameters, weight_decay=decay)
             ]
         )
         self.optimiser_step = OptimiserStep(
@@ -171,16 +178,6 @@ class FullProtocol(Protocol):
     @staticmethod
     def _score(record: dict[str, Any]) -> tuple[float, float]:
         return record["validation"]["top_1"], -record["validation"]["loss"]
-
-    def _groups(self, parameters: list[torch.nn.Parameter], rate: float) -> list[dict[str, Any]]:
-        """Return groups with a rate of their own; only what multiplies features is decayed."""
-        decay = self.options.weight_decay
-        trained = [p for p in parameters if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        return [{**group, "lr": rate} for group in groups if group["params"]]
 
     def _leave_out_missed(self) -> Reached:
         """Return what the gradient of the first batch reaches; nothing else is trained.

@@ -14,7 +14,7 @@ from ...adapters.class_head import ClassHead
 from ..common.progress import Progress
 from ..inputs.labelled_images import LabelledImages
 from ..runs.trained_run import TrainedRun
-from ..training.few_steps import single_step_warning
+from ..training.course import single_step_warning
 from ..training.log import RunLog
 from .classifiers import Examples
 from .fine_tune_protocol import Protocol

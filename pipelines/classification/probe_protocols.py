@@ -23,7 +23,7 @@ from ..metrics.accuracy import (
 from ..metrics.ranks import label_ranks
 from ..runs.embed_stored import embed_rows
 from ..runs.trained_run import TrainedRun
-from ..training.few_steps import single_step_warning
+from ..training.course import single_step_warning
 from .classifiers import (
     Classifier,
     Examples,

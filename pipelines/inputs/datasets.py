@@ -137,10 +137,9 @@ def move(home: Path, name: str, place: Path) -> DatasetVersion:
             return split_fingerprints(open_version(version, home=home))
         except DatasetNotFoundError as error:
             # the family's own words call the dataset by the family's name
-            words = str(error.__cause__ or error).partition(". ")[0]
-            words = words.removeprefix(f"dataset {version.kind!r} not found in {version.place}: ")
+            cause = error.__cause__ if isinstance(error.__cause__, DatasetNotFoundError) else error
             is_there = version.place is not None and version.place.exists()
-            reason = words if is_there else "there is neither a folder nor a file"
+            reason = cause.lacking if is_there else "there is neither a folder nor a file"
             again = command_line("data", "move", version.name, "PATH", home=home)
             raise DatasetNotFoundError(
                 f"dataset {version.name!r} is not at {version.place}: {reason}; say where it is by "

@@ -1,8 +1,6 @@
-"""The contract of an evaluation: embeddings and their relations in, plain numbers out."""
+"""Embeddings of both sides of a split, and which of them belong together."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -38,23 +36,9 @@ class PairedEmbeddings:
     texts_of_image: Relevance
     images_of_text: Relevance
     sides: Sides = IMAGE_TEXT
-    anchors: Int64[np.ndarray, " some"] | None = None
+    anchors: Int64[np.ndarray, " anchors"] | None = None
 
     @property
     def same_texts(self) -> bool:
         """Return whether row i of both sides is the same text."""
         return self.sides == TEXT_TEXT
-
-
-class Task(ABC):
-    """Measure one thing; options are keyword-only arguments of the constructor.
-
-    Attributes:
-        definitions: What each number means, by its key in the result.
-    """
-
-    definitions: ClassVar[dict[str, str]]
-
-    @abstractmethod
-    def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
-        """Return the measured numbers as JSON values."""

@@ -24,7 +24,7 @@ _ROUNDS = 10  # of k-means, as many as FAISS takes for an inverted file by itsel
 
 
 class FlatIndex:
-    """Answer exactly from vectors that stay where they are; FAISS's own flat index copies them.
+    """Exact index over vectors in place; FAISS's own flat index copies them.
 
     Args:
         vectors: The gallery; it must not change.
@@ -71,22 +71,12 @@ class BuiltIndex:
         return self.plan.approximate
 
 
-def build_index(gallery: Float32[np.ndarray, "g embed"]) -> FlatIndex:
-    """Return the exact index, which takes no memory but that of the gallery."""
-    return FlatIndex(gallery)
-
-
 def search(
     index: AnyIndex, queries: Float32[np.ndarray, "q embed"], k: int
 ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
     """Return scores and gallery rows of the `k` nearest, highest first.
 
-    Where an approximate index has found fewer, the last rows are -1.
-
-    Args:
-        index: The index.
-        queries: Queries.
-        k: At most the size of the index.
+    Where an approximate index has found fewer, the last rows are -1; `k` is at most its size.
     """
     assert 1 <= k <= index.ntotal
     scores, rows = index.search(np.ascontiguousarray(queries), k)
@@ -119,10 +109,9 @@ def build(
     num, width = gallery.shape
     plan = plan_index(kind, num=num, width=width, memory_budget=memory_budget)
     if not plan.approximate:
-        return BuiltIndex(
-            index=build_index(gallery), plan=plan, seconds=time.perf_counter() - began
-        )
+        return BuiltIndex(index=FlatIndex(gallery), plan=plan, seconds=time.perf_counter() - began)
     index = _trained(gallery, plan)
+    # disjoint halves: parameters chosen on the queries that measure would flatter the index
     order = np.random.default_rng(seed).permutation(len(queries))
     half = max(1, len(order) // 2)
     parameters = tune(index, gallery, queries[order[:half]])
@@ -158,9 +147,11 @@ def _trained(gallery: Float32[np.ndarray, "g embed"], plan: IndexPlan) -> faiss.
         index = faiss.index_factory(width, plan.factory, faiss.METRIC_INNER_PRODUCT)
         check_trainable(index, plan.factory, num)
         inverted = faiss.try_extract_index_ivf(index)
+        # whoever writes a factory string of their own gets what FAISS makes of it
         if inverted is not None and plan.is_ours:
             inverted.cp.max_points_per_centroid = _POINTS
             inverted.cp.niter = _ROUNDS
+        # FAISS keeps bare pointers to these quantizers: they must outlive the training
         _referred = prepare_training(index)
         index.train(vectors)
         forget_training(index)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from ...featcache.errors import SpecError
 from ..metrics.bootstrap import BootstrapDraws, interval_of
@@ -13,12 +13,12 @@ from ..metrics.chance import chance_curve
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
 from ..metrics.ranks import Relevance
-from .embeddings import PairedEmbeddings, Task
+from .embeddings import PairedEmbeddings
 from .ranking import Direction, both_directions, ranks_only, without_repeats
 from .recall import HEADLINE, Retrieval
 
 
-class FoldedRetrieval(Task):
+class FoldedRetrieval:
     """Average the recalls over folds of consecutive images, each searched by itself.
 
     Source: Karpathy and Fei-Fei 2015 (arXiv 1412.2306) on COCO: "1K" is the mean over five folds of
@@ -26,7 +26,7 @@ class FoldedRetrieval(Task):
     2018, arXiv 1707.05612, evaluation.py) and all after it take them.
 
     Args:
-        retrieval: Says by which scores.
+        retrieval: The retrieval within a fold, with its scores.
         count: Number of folds, at least 2.
         links: Image id and text id of what an image brings; all of its right answers if None.
 
@@ -62,14 +62,17 @@ class FoldedRetrieval(Task):
             SpecError: There are fewer images than folds, or both sides are texts.
         """
         folds = split_folds(embeddings, self.count, links=self.links)
-        by_fold = [[self.retrieval.scored(one) for one in both_directions(fold)] for fold in folds]
+        by_fold = [
+            [self.retrieval.scored(direction) for direction in both_directions(fold)]
+            for fold in folds
+        ]
         metrics: dict[str, Any] = {"num_folds": self.count}
         values, chances, drawn, num = 0.0, 0.0, np.zeros(BootstrapDraws(1).draws), 0
         for directions in zip(*by_fold, strict=True):
             table, of_draws = _measure(directions)
             metrics[directions[0].name] = table
-            values += sum(one["value"] for one in table["recall"].values())
-            chances += sum(one["chance"] for one in table["recall"].values())
+            values += sum(recall["value"] for recall in table["recall"].values())
+            chances += sum(recall["chance"] for recall in table["recall"].values())
             drawn += of_draws.sum(axis=1)
             num += table["num_queries"]
         metrics["recall_sum"] = Number(
@@ -86,12 +89,8 @@ def split_folds(
 ) -> list[PairedEmbeddings]:
     """Return consecutive images with their texts, as evenly many as they can be.
 
-    A text of an image of another fold that is right here because it says the same stays there.
-
-    Args:
-        embeddings: The whole.
-        count: Number of folds.
-        links: Image id and text id of what an image brings; all of its right answers if None.
+    An image brings the texts of its `links`, pairs of an image id and a text id, or else all of its
+    right answers. A text of another fold that is right here because it says the same stays there.
 
     Raises:
         SpecError: There are fewer images than folds, or both sides are texts.
@@ -102,19 +101,18 @@ def split_folds(
     num = len(whole.images)
     if num < count:
         raise SpecError(f"--folds {count} of {num} images: name fewer")
-    brought = _texts_brought(whole, links)
+    brought = whole.texts_of_image
+    if links is not None:
+        brought_links = set(links)
+        rows = zip(whole.image_ids, _rows(brought), strict=True)
+        brought = Relevance.of(
+            [
+                [n for n in texts if (name, whole.text_ids[n]) in brought_links]
+                for name, texts in rows
+            ]
+        )
     parts = np.array_split(np.arange(num), count)
     return [_fold(whole, images, np.unique(brought.take(images).rows)) for images in parts]
-
-
-def _texts_brought(whole: PairedEmbeddings, links: Collection[tuple[str, str]] | None) -> Relevance:
-    if links is None:
-        return whole.texts_of_image
-    own_links = set(links)
-    rows = zip(whole.image_ids, _rows(whole.texts_of_image), strict=True)
-    return Relevance.of(
-        [[n for n in texts if (name, whole.text_ids[n]) in own_links] for name, texts in rows]
-    )
 
 
 def _fold(
@@ -122,11 +120,13 @@ def _fold(
     images: Int64[np.ndarray, " n"],
     texts: Int64[np.ndarray, " m"],
 ) -> PairedEmbeddings:
+    # rows of the fold count from 0, and right answers beyond it are none
     place = {row: number for number, row in enumerate(texts.tolist())}
     texts_of = [
         [place[row] for row in relevant if row in place]
         for relevant in _rows(whole.texts_of_image.take(images))
     ]
+    # folds are of consecutive images
     first, last = int(images[0]), int(images[-1])
     images_of = [
         [row - first for row in sorted(relevant) if first <= row <= last]
@@ -153,11 +153,13 @@ def _measure(
     directions: Sequence[Direction],
 ) -> tuple[dict[str, Any], Float64[np.ndarray, "draws recalls"]]:
     """Return the mean recalls of one direction over the folds, and the same in each draw."""
+    # a recall of fewer folds would be no mean over them
     smallest = min(fold.num_gallery for fold in directions)
     ks = [k for k in HEADLINE if k <= smallest]
     values, chances, drawn = [], [], []
     for number, direction in enumerate(directions):
-        hits = _hits(direction, ks)
+        hits = 100.0 * (ranks_only(direction, ks[-1])[:, None] <= np.array(ks))
+        # a fold has some of the groups; draws are of numbers without gaps
         groups = np.unique(direction.groups, return_inverse=True)[1]
         values.append(hits.mean(axis=0))
         counts = direction.relevance.counts
@@ -180,10 +182,3 @@ def _measure(
     }
     galleries = [fold.num_gallery for fold in directions]
     return {"num_queries": num, "galleries": galleries, "recall": recall}, of_draws
-
-
-def _hits(direction: Direction, ks: Sequence[int]) -> Float[np.ndarray, "q recalls"]:
-    """Return 100 for each query and k that has a right answer among the first k, else 0."""
-    ranks = ranks_only(direction, ks[-1])
-    hits: np.ndarray = 100.0 * (ranks[:, None] <= np.array(ks))
-    return hits

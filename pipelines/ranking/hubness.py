@@ -27,19 +27,16 @@ def querybank(
     Source: Bogolin et al. 2022, Cross Modal Retrieval with Querybank Normalisation
     (arXiv 2112.12777), dynamic inverted softmax with one activation a query. Their score is
     exp(s x) / sum over the bank of exp(s b); we rank by its logarithm, over s. The static one is
-    the inverted softmax of Smith et al. 2017 (arXiv 1702.03859).
-
-    Args:
-        direction: Queries and gallery of unit length.
-        bank: Unit-length embeddings of the queries' kind.
-        normalisation: How to normalise.
+    the inverted softmax of Smith et al. 2017 (arXiv 1702.03859). All vectors are of unit length,
+    and the bank is of the queries' kind.
     """
     pull, first = _pull(bank, direction.gallery, normalisation.sharpness)
     if normalisation.rule == STATIC:
         return _with_offsets(direction, pull, np.ones(len(direction.queries), dtype=bool))
+    # the dynamic rule, as published: only rows that attract some query of the bank are corrected
     active = np.zeros(len(direction.gallery), dtype=bool)
     active[first] = True
-    _, nearest = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
+    _, nearest = _pull(direction.queries, direction.gallery, SHARPNESS, direction.self_rows)
     return _with_offsets(direction, pull, active[nearest])
 
 
@@ -53,7 +50,7 @@ def dual_softmax(direction: Direction) -> Direction:
     LoFTR (arXiv 2104.00680), equation 2. The former multiplies the cosine by one softmax; we take
     the product of both, as the latter.
     """
-    pull, _ = _pull(direction.queries, direction.gallery, SHARPNESS, direction.own)
+    pull, _ = _pull(direction.queries, direction.gallery, SHARPNESS, direction.self_rows)
     everywhere = np.ones(len(direction.queries), dtype=bool)
     return _with_offsets(direction, pull / np.float32(2.0), everywhere)
 
@@ -71,7 +68,7 @@ def _pull(
     queries: Float32[np.ndarray, "b embed"],
     gallery: Float32[np.ndarray, "g embed"],
     sharpness: float,
-    own: Int64[np.ndarray, " b"] | None = None,
+    self_rows: Int64[np.ndarray, " b"] | None = None,
 ) -> tuple[Float32[np.ndarray, " g"], Int64[np.ndarray, " b"]]:
     """Return log(sum over queries of exp(s x)) / s of each gallery row, and each query's first row.
 
@@ -84,9 +81,11 @@ def _pull(
     for start in range(0, len(queries), size):
         block = slice(start, start + size)
         scores = queries[block] @ gallery.T
-        if own is not None:
-            scores[np.arange(len(scores)), own[block]] = -np.inf
+        # a text is no answer to itself, so that it may not be drawn to itself either
+        if self_rows is not None:
+            scores[np.arange(len(scores)), self_rows[block]] = -np.inf
         first[block] = scores.argmax(axis=1)
+        # in float32 as far as it goes: half the memory of the largest array here
         exponents = np.float32(sharpness) * (scores - np.float32(1.0))
         if sharpness > _SINGLE:
             exponents = sharpness * (scores.astype(np.float64) - 1.0)

@@ -1,7 +1,6 @@
 """Choose the index to build: by name, or by the size of the gallery and the free memory."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
 
@@ -68,21 +67,27 @@ def plan_index(kind: str, *, num: int, width: int, memory_budget: int | None = N
     """
     if num < 1:
         raise SpecError("an index needs at least one vector, found none")
-    budget = _free_share() if memory_budget is None else memory_budget
-    if kind != "auto" and kind not in _SIZES:
+    budget = int(SHARE * free_memory()) if memory_budget is None else memory_budget
+    sizes = _sizes(num, width)
+    if kind != "auto" and kind not in sizes:
         factory = FLAT if kind.strip().lower() == FLAT.lower() else kind
         num_bytes = 4 * num * width if factory == FLAT else None
         return IndexPlan(
             kind=kind, factory=factory, num_bytes=num_bytes, asked=kind, memory_budget=budget
         )
+    # from what loses least to what takes least
     names = [kind]
     if kind == "auto":
         names = ["flat"] if num <= EXACT_ROWS else []
         names += ["ivf", "ivf-sq8", *(["pq"] if num >= _CODES else [])]
     for name in names:
-        factory, size = _SIZES[name](num, width)
+        factory, size = sizes[name]
         if size <= budget:
-            _check(name, num)
+            if name == "pq" and num < _CODES:
+                raise SpecError(
+                    f"index 'pq' learns {_CODES} codes and needs as many vectors, found {num}: "
+                    "take flat"
+                )
             return IndexPlan(
                 kind=name, factory=factory, num_bytes=size, asked=kind, memory_budget=budget
             )
@@ -91,13 +96,6 @@ def plan_index(kind: str, *, num: int, width: int, memory_budget: int | None = N
         f"{budget / 1e6:,.1f} MB may be taken: give more memory"
         + ("" if kind == "auto" else ", or take --index auto")
     )
-
-
-def _check(name: str, num: int) -> None:
-    if name == "pq" and num < _CODES:
-        raise SpecError(
-            f"index 'pq' learns {_CODES} codes and needs as many vectors, found {num}: take flat"
-        )
 
 
 def scores_exactly(factory: str) -> bool:
@@ -116,44 +114,18 @@ def num_lists(num: int) -> int:
     return max(1, min(2 * isqrt(num), num // _PER_LIST))
 
 
-def _codes(width: int) -> int:
-    """Return the bytes of a product code: for four floats each, or as near as the width allows."""
-    return max(size for size in range(1, max(1, width // 4) + 1) if width % size == 0)
-
-
-def _flat(num: int, width: int) -> tuple[str, int]:
-    return FLAT, 4 * num * width
-
-
-def _ivf(num: int, width: int) -> tuple[str, int]:
+def _sizes(num: int, width: int) -> dict[str, tuple[str, int]]:
+    """Return FAISS's factory string and the bytes, about, of each index that has a name."""
     lists = num_lists(num)
-    return f"IVF{lists},{FLAT}", num * (4 * width + 8) + 4 * width * lists
-
-
-def _ivf_bytes(num: int, width: int) -> tuple[str, int]:
-    lists = num_lists(num)
-    return f"IVF{lists},SQ8", num * (width + 8) + 4 * width * lists
-
-
-def _product(num: int, width: int) -> tuple[str, int]:
-    lists, codes = num_lists(num), _codes(width)
-    # without np FAISS also orders the codes for a filter that is never on, for minutes
-    return f"IVF{lists},PQ{codes}np", num * (codes + 8) + 4 * width * (lists + _CODES)
-
-
-def _graph(num: int, width: int) -> tuple[str, int]:
-    # twice as many links on the ground floor, and a thirty-second of them on all floors above
-    return f"HNSW{_LINKS},{FLAT}", num * (4 * width + 8 * _LINKS + 4 + 12)
-
-
-_SIZES: dict[str, Callable[[int, int], tuple[str, int]]] = {
-    "flat": _flat,
-    "ivf": _ivf,
-    "ivf-sq8": _ivf_bytes,
-    "hnsw": _graph,
-    "pq": _product,
-}
-
-
-def _free_share() -> int:
-    return int(SHARE * free_memory())
+    centroids = 4 * width * lists
+    # a code of one byte for four floats, or for as near to four as the width allows
+    codes = max(size for size in range(1, max(1, width // 4) + 1) if width % size == 0)
+    return {
+        "flat": (FLAT, 4 * num * width),
+        "ivf": (f"IVF{lists},{FLAT}", num * (4 * width + 8) + centroids),
+        "ivf-sq8": (f"IVF{lists},SQ8", num * (width + 8) + centroids),
+        # twice as many links on the ground floor, and a thirty-second of them on all floors above
+        "hnsw": (f"HNSW{_LINKS},{FLAT}", num * (4 * width + 8 * _LINKS + 4 + 12)),
+        # without np FAISS also orders the codes for a filter that is never on, for minutes
+        "pq": (f"IVF{lists},PQ{codes}np", num * (codes + 8) + centroids + 4 * width * _CODES),
+    }

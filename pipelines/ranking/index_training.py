@@ -40,7 +40,7 @@ def check_trainable(index: faiss.Index, factory: str, num: int) -> None:
 
 
 def prepare_training(index: faiss.Index) -> list[faiss.ProductQuantizer]:
-    """Let each part learn from as few vectors as there are, and nothing that no search uses.
+    """Allow each part to learn from as few vectors as there are, and only what a search uses.
 
     What too few vectors do is shown by the measured recall. Codes that are near one another where
     their distances are (polysemous ones) take minutes, cannot be interrupted, and serve a filter
@@ -67,7 +67,7 @@ def prepare_training(index: faiss.Index) -> list[faiss.ProductQuantizer]:
 
 
 def forget_training(index: faiss.Index) -> None:
-    """Let go of the quantizers that `prepare_training` returned."""
+    """Release the quantizers that `prepare_training` returned."""
     for rotation in _rotations(index):
         rotation.pq = None
 

@@ -69,6 +69,7 @@ def tune(
         return {}
     sample = queries[:_SAMPLE]
     exact, _ = _flat(gallery, sample)
+    # all at their most, so that each is judged by what it alone leaves out
     for effort in efforts:
         effort.set_to(effort.values[-1])
     chosen = {}
@@ -156,6 +157,7 @@ def _found(
 ) -> Float64[np.ndarray, " q"]:
     """Return for each query the share of `rows` that are among the nearest; -1 is none."""
     scores = np.einsum("qke,qe->qk", gallery[np.maximum(rows, 0)], queries)
+    # by score, not by row: of equal neighbours an index may take others than the exact search
     right: np.ndarray = (scores >= exact[:, -1:] - TIE) & (rows >= 0)
     shares: np.ndarray = right.mean(axis=1)
     return shares

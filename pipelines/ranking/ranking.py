@@ -1,4 +1,4 @@
-"""Order a gallery for each query, and say where the right answers stand.
+"""Rank a gallery for each query, and count where its relevant items stand.
 
 Axis names: `q` queries, `g` gallery rows, `embed` features of an embedding.
 """
@@ -20,7 +20,7 @@ from ..metrics.ranks import (
     wrong_above,
 )
 from .embeddings import PairedEmbeddings
-from .faiss_index import AnyIndex, build_index, search
+from .faiss_index import AnyIndex, FlatIndex, search
 from .rerank import Reranker, rerank
 
 FIRST = 5  # answers among which right ones are counted: an image of Flickr or COCO has as many
@@ -39,7 +39,7 @@ class Direction:
         query_ids: Id of each query.
         gallery_ids: Id of each gallery row.
         groups: Group of each query: an image with all its texts is one.
-        own: Gallery row that is the query itself, neither right nor wrong; or None for none.
+        self_rows: Gallery row that is the query itself, neither right nor wrong; or None for none.
     """
 
     name: str
@@ -49,12 +49,16 @@ class Direction:
     query_ids: Sequence[str]
     gallery_ids: Sequence[str]
     groups: Int64[np.ndarray, " q"]
-    own: Int64[np.ndarray, " q"] | None = None
+    self_rows: Int64[np.ndarray, " q"] | None = None
+
+    def self_rows_of(self, queries: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:
+        """Return the gallery rows that are these queries themselves, or None for none."""
+        return None if self.self_rows is None else self.self_rows[queries]
 
     @property
     def num_gallery(self) -> int:
         """Return the number of gallery rows that a query may find."""
-        return len(self.gallery) - (self.own is not None)
+        return len(self.gallery) - (self.self_rows is not None)
 
 
 @dataclass(frozen=True)
@@ -80,45 +84,36 @@ def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]
     other of its image is no query.
     """
     unique = without_repeats(embeddings)
-    assert np.isfinite(unique.images).all()  # not a number compares as false with everything, and
-    assert np.isfinite(unique.texts).all()  # would rank first
-    first, second = (side.value for side in unique.sides)
+    vectors = unique.texts, unique.images
+    # not a number compares as false with everything, and would rank first
+    assert all(np.isfinite(rows).all() for rows in vectors)
+    names = [side.value for side in reversed(unique.sides)]
+    ids = unique.text_ids, unique.image_ids
+    relevances = unique.images_of_text, unique.texts_of_image
     image_groups, text_groups = _groups(unique)
-    back = _direction(
-        f"{second}_to_{first}",
-        (unique.texts, unique.text_ids, text_groups),
-        (unique.images, unique.image_ids),
-        unique.images_of_text,
-        own=unique.same_texts,
-    )
-    forth = _direction(
-        f"{first}_to_{second}",
-        (unique.images, unique.image_ids, image_groups),
-        (unique.texts, unique.text_ids),
-        unique.texts_of_image,
-        own=unique.same_texts,
-    )
+    groups = text_groups, image_groups
+    directions = []
+    for asking, asked in ((0, 1), (1, 0)):
+        rows = np.flatnonzero(relevances[asking].counts)
+        queries, query_ids = vectors[asking], ids[asking]
+        assert len(rows) > 0, "something has a right answer"
+        assert unique.same_texts or len(rows) == len(queries), "every query has a right answer"
+        if len(rows) < len(queries):
+            queries, query_ids = queries[rows], tuple(query_ids[row] for row in rows.tolist())
+        directions.append(
+            Direction(
+                name=f"{names[asking]}_to_{names[asked]}",
+                queries=queries,
+                gallery=vectors[asked],
+                relevance=relevances[asking].take(rows),
+                query_ids=query_ids,
+                gallery_ids=ids[asked],
+                groups=groups[asking][rows],
+                self_rows=rows if unique.same_texts else None,
+            )
+        )
+    back, forth = directions
     return back, forth
-
-
-def _direction(
-    name: str,
-    asking: tuple[Float32[np.ndarray, "q embed"], Sequence[str], Int64[np.ndarray, " q"]],
-    asked: tuple[Float32[np.ndarray, "g embed"], Sequence[str]],
-    relevance: Relevance,
-    *,
-    own: bool,
-) -> Direction:
-    queries, query_ids, groups = asking
-    rows = np.flatnonzero(relevance.counts)
-    assert len(rows) > 0, "something has a right answer"
-    assert own or len(rows) == len(queries), "every query has a right answer"
-    if len(rows) < len(queries):
-        queries, groups, relevance = queries[rows], groups[rows], relevance.take(rows)
-        query_ids = [query_ids[row] for row in rows.tolist()]
-    return Direction(
-        name, queries, *asked[:1], relevance, query_ids, asked[1], groups, rows if own else None
-    )
 
 
 def rank(direction: Direction) -> Ranking:
@@ -127,8 +122,9 @@ def rank(direction: Direction) -> Ranking:
     One pass over all scores tells everything; an index would tell the first answers only, in the
     same time.
     """
-    same_rows = direction.own
-    above = wrong_above(direction.queries, direction.gallery, direction.relevance, same_rows)
+    above = wrong_above(
+        direction.queries, direction.gallery, direction.relevance, direction.self_rows
+    )
     return Ranking(
         best_ranks(above, direction.relevance),
         average_precisions(above, direction.relevance),
@@ -139,14 +135,15 @@ def rank(direction: Direction) -> Ranking:
 def ranks_only(direction: Direction, depth: int) -> Int64[np.ndarray, " q"]:
     """Return the rank of each query; from the top `depth` where that tells, else by counting."""
     depth = min(depth, len(direction.gallery))
-    ranks = _look_up(build_index(direction.gallery), direction, depth)
+    ranks = _look_up(FlatIndex(direction.gallery), direction, depth)
     beyond = np.flatnonzero(ranks == 0)
+    # few, once an adapter is trained: their ranks take a pass over all scores
     if len(beyond) and depth < len(direction.gallery):
         ranks[beyond] = exact_ranks(
             direction.queries[beyond],
             direction.gallery,
             direction.relevance.take(beyond),
-            _own(direction, beyond),
+            direction.self_rows_of(beyond),
         )
     return ranks
 
@@ -157,16 +154,12 @@ def ranks_by(
     """Return the rank of each query among the first answers of an index, which may miss right ones.
 
     A right answer that is not among the first `depth` has the rank after the last: one more than
-    the gallery.
-
-    Args:
-        index: An index of the gallery.
-        direction: What is asked.
-        depth: Ranks that are wanted.
-        reranker: Puts the first `depth` answers of each query into a new order; or None. Its rows
-            are those of the direction.
+    the gallery. A reranker puts these answers into a new order; its rows are those of the
+    direction.
     """
-    more = (direction.own is not None) + (reranker is None)  # by one more a tie at the end is seen
+    more = (direction.self_rows is not None) + (
+        reranker is None
+    )  # by one more a tie at the end is seen
     ranks = _look_up(index, direction, min(depth + more, len(direction.gallery)), reranker)
     return np.where(ranks == 0, direction.num_gallery + 1, ranks)
 
@@ -189,13 +182,9 @@ def _look_up(
             np.where(rows < 0, num_gallery, rows),
             direction.relevance.take(block),
             num_gallery=depth if reranker is not None else num_gallery,
-            same_item=_own(direction, block),
+            same_item=direction.self_rows_of(block),
         )
     return ranks
-
-
-def _own(direction: Direction, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"] | None:
-    return None if direction.own is None else direction.own[rows]
 
 
 def without_repeats(embeddings: PairedEmbeddings) -> PairedEmbeddings:
@@ -218,11 +207,12 @@ def without_repeats(embeddings: PairedEmbeddings) -> PairedEmbeddings:
 
 def _first_rows(
     ids: Sequence[str],
-) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " n"]]:
+) -> tuple[Int64[np.ndarray, " distinct"], Int64[np.ndarray, " n"]]:
     """Return the first row of each id, and for every row the place of its id among them."""
     place: dict[str, int] = {}
     places = [place.setdefault(item, len(place)) for item in ids]
     firsts = np.zeros(len(place), dtype=np.int64)
+    # from the last row on, so that the first of an id is what stays
     for row in range(len(places) - 1, -1, -1):
         firsts[places[row]] = row
     return firsts, np.array(places, dtype=np.int64)
@@ -254,6 +244,7 @@ def _groups(
         before = of_image.copy()
         np.minimum.at(of_text, texts, of_image[images])
         np.minimum.at(of_image, images, of_text[texts])
+        # the smallest number of a group spreads by one link a round, until nothing moves
         if (before == of_image).all():
             break
     _, numbers = np.unique(np.concatenate([of_image, of_text]), return_inverse=True)

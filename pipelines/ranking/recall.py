@@ -18,8 +18,8 @@ from ..metrics.chance import (
 from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number, written
 from ..metrics.ranks import recall_curve
-from .embeddings import PairedEmbeddings, Task
-from .faiss_index import BuiltIndex, build, build_index
+from .embeddings import PairedEmbeddings
+from .faiss_index import BuiltIndex, FlatIndex, build
 from .hubness import dual_softmax, querybank
 from .index_plan import EXACT, plan_index
 from .normalisation import COSINE, DUAL_SOFTMAX, PUBLISHED, QUERYBANK, Normalisation, check_scoring
@@ -31,7 +31,7 @@ _BLOCK_SCORES = 2**24  # scores of the worst queries held at once: 64 MiB
 _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for each hundredth
 
 
-class Retrieval(Task):
+class Retrieval:
     """Measure recalls, precision and ranks, text to image and image to text.
 
     Between two text encoders: from each side to the other, for another text of the same image.
@@ -132,8 +132,9 @@ class Retrieval(Task):
 
     def examine(self, embeddings: PairedEmbeddings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return what `run` does, and `worst_queries` of both directions."""
-        directions = [self.scored(one) for one in both_directions(embeddings)]
-        draws = BootstrapDraws(_num_groups(directions))
+        directions = [self.scored(direction) for direction in both_directions(embeddings)]
+        # the same draws of groups for both directions, whose recalls depend on one another
+        draws = BootstrapDraws(1 + max(int(direction.groups.max()) for direction in directions))
         metrics: dict[str, Any] = {}
         recalls, drawn, failures = [], np.zeros(draws.draws), []
         for direction in directions:
@@ -143,10 +144,10 @@ class Retrieval(Task):
             drawn += of_recalls.sum(axis=1)
             failures += worst
         metrics["recall_sum"] = Number(
-            value=sum(one["value"] for one in recalls),
-            num=sum(len(one.queries) for one in directions),
+            value=sum(recall["value"] for recall in recalls),
+            num=sum(len(direction.queries) for direction in directions),
             interval=interval_of(drawn),
-            chance=sum(one["chance"] for one in recalls),
+            chance=sum(recall["chance"] for recall in recalls),
         ).table()
         return metrics, failures
 
@@ -156,22 +157,19 @@ class Retrieval(Task):
         """Return the table of one direction, R@1, R@5 and R@10 in each draw, and `worst_queries`.
 
         Without precision and ranks there are no worst queries either.
-
-        Args:
-            direction: Its scores are those that are measured.
-            draws: Draws of its groups.
         """
         began = time.perf_counter()
         built, reranker = self._built(direction), self.rerankers.get(direction.name)
         beside: dict[str, Any] = {}
         worst: list[dict[str, Any]] = []
+        # the exact search counts over all scores; an index and a reranker see the first answers
         if built is None and reranker is None:
             ranking = rank(direction)
             ranks, beside = ranking.ranks, _rank_numbers(direction, ranking, draws)
             beside |= _own_in_first(direction, ranking, draws)
             worst = worst_queries(direction, ranks)
         else:
-            index = build_index(direction.gallery) if built is None else built.index
+            index = FlatIndex(direction.gallery) if built is None else built.index
             ranks = ranks_by(index, direction, max(self.k, *HEADLINE), reranker)
             if built is not None:
                 beside = {"index": _described(built)}
@@ -184,6 +182,7 @@ class Retrieval(Task):
             return dual_softmax(direction)
         if self.bank is None:
             return direction
+        # the bank is of the kind that asks: queries it stands for are not tested
         bank = self.bank[direction.name.partition("_to_")[0]]
         return querybank(direction, bank, self.normalisation)
 
@@ -216,32 +215,27 @@ class Retrieval(Task):
         hits = 100.0 * (ranks[:, None] <= looked_at)
         of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
         num_groups = len(np.unique(groups))
-        intervals = {
-            k: drawn_share_interval(float(curve[k - 1]), drawn, groups=num_groups, items=num)
-            if k < num_gallery or curve[k - 1] < 100.0
-            else (100.0, 100.0)  # nothing is left to be missed
-            for k, drawn in of_ks.items()
-        }
-        recall = {
-            str(k): Number(
-                value=float(curve[k - 1]),
-                num=num,
-                interval=intervals[k],
-                chance=float(chance[k - 1]),
-            ).table()
-            for k in headline
-        }
+        numbers, intervals = {}, {}
+        for k, drawn in of_ks.items():
+            share = float(curve[k - 1])
+            # among the whole gallery nothing is left to be missed
+            intervals[k] = (100.0, 100.0)
+            if k < num_gallery or share < 100.0:
+                intervals[k] = drawn_share_interval(share, drawn, groups=num_groups, items=num)
+            numbers[k] = Number(
+                value=share, num=num, interval=intervals[k], chance=float(chance[k - 1])
+            )
         table = {
             "num_queries": num,
             "num_gallery": num_gallery,
             "num_groups": num_groups,
-            "recall": recall,
+            "recall": {str(k): numbers[k].table() for k in headline},
             "curve": {
                 "k": points,
-                "recall": [float(curve[k - 1]) for k in points],
+                "recall": [numbers[k].value for k in points],
                 "low": [intervals[k][0] for k in points],
                 "high": [intervals[k][1] for k in points],
-                "chance": [float(chance[k - 1]) for k in points],
+                "chance": [numbers[k].chance for k in points],
             },
         }
         return table, np.stack([of_ks[k] for k in headline], axis=1)
@@ -295,6 +289,7 @@ def _own_in_first(direction: Direction, ranking: Ranking, draws: BootstrapDraws)
     most = min(FIRST, int(counts.max()))
     if most < 2:
         return {}
+    # an image with fewer texts cannot have as many in front: the share counts it as a miss
     least = np.arange(1, most + 1)
     hits = 100.0 * (ranking.in_first[:, None] >= least)
     drawn = draws.means(hits, direction.groups).T
@@ -316,10 +311,6 @@ def _own_in_first(direction: Direction, ranking: Ranking, draws: BootstrapDraws)
     }
 
 
-def _num_groups(directions: list[Direction]) -> int:
-    return 1 + max(int(direction.groups.max()) for direction in directions)
-
-
 def curve_points(k: int) -> list[int]:
     """Return the ranks of a curve up to `k`: each up to 100, then each hundredth, and `k`.
 
@@ -335,6 +326,7 @@ def headline_recalls(embeddings: PairedEmbeddings) -> dict[str, Any]:
     It is what a training looks at after each epoch: bare numbers, without intervals.
     """
     by_direction: dict[str, Any] = {}
+    # by the first ten where they tell: more is not shown, and this runs after every epoch
     for direction in both_directions(embeddings):
         headline = [k for k in HEADLINE if k <= direction.num_gallery]
         ranks = ranks_only(direction, headline[-1])
@@ -349,12 +341,9 @@ def worst_queries(
 ) -> list[dict[str, Any]]:
     """Return the queries of the highest ranks, worst first; none that found a right answer first.
 
-    Args:
-        direction: Its scores are those that are reported.
-        ranks: Rank of each query.
-        most: Queries at most.
-        shown: How many of what came first are named.
+    They are `most` at most, each with as many of the answers that came first as are `shown`.
     """
+    # stable, so that of equal ranks the order of the dataset decides, on any machine
     order = np.argsort(-ranks, kind="stable")[:most]
     chosen = order[ranks[order] > 1]
     size = max(1, _BLOCK_SCORES // len(direction.gallery))
@@ -374,10 +363,11 @@ def _failure(
 ) -> dict[str, Any]:
     relevance = direction.relevance
     right = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
-    count = min(shown + 1, len(scores))  # one more, which may be the query itself
+    # one more than is shown, which may be the query itself
+    count = min(shown + 1, len(scores))
     first = np.argpartition(-scores, count - 1)[:count]
-    if direction.own is not None:
-        first = first[first != direction.own[query]]
+    if direction.self_rows is not None:
+        first = first[first != direction.self_rows[query]]
 
     def named(rows: Int64[np.ndarray, " _"]) -> list[dict[str, Any]]:
         in_order = rows[np.lexsort((rows, -scores[rows]))]

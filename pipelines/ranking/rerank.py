@@ -1,4 +1,4 @@
-"""Let a slower model that judges pairs put the first answers of a search into a new order.
+"""Re-rank the first answers of a search by a slower model that judges pairs.
 
 NumPy only: what the model is, and how it computes, is its own affair.
 """
@@ -47,6 +47,7 @@ def rerank(
     """
     num, k = rows.shape
     scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+    # in blocks: rows and places of all pairs would take more memory than their scores
     at_once = max(1, _PAIRS // max(1, k))
     for start in range(0, num, at_once):
         block = rows[start : start + at_once]
@@ -57,5 +58,6 @@ def rerank(
             line = int(lines[np.argmin(np.isfinite(judged))])
             raise DivergedError(f"a score of query {first + start + line} is not finite")
         scores[start + lines, places] = judged
+    # stable: what is judged equal keeps the order of the first search
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

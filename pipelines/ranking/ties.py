@@ -47,10 +47,9 @@ class Ties:
         gallery = self.name.rpartition("_to_")[2].replace("_", " ")
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
-        # by another rule what ties says something else
-        advice = "; --same-text positive counts equal texts as right"
-        advice = "" if "image" in gallery or not self.usual_rule else advice
-        hopeless = ""
+        advice = hopeless = ""
+        if self.usual_rule and "image" not in gallery:  # by another rule ties say something else
+            advice = "; --same-text positive counts equal texts as right"
         if self.num_hopeless:
             hopeless = (
                 f", so that {self.num_hopeless} of {self.num_queries} queries cannot come first"
@@ -71,23 +70,19 @@ class Ties:
 
 
 def find_ties(direction: Direction, *, usual_rule: bool = True) -> Ties:
-    """Return the equal rows of the gallery of one direction that are right and wrong at once.
-
-    Args:
-        direction: The direction.
-        usual_rule: Whether texts that say the same are wrong in it.
-    """
+    """Return the equal rows of the gallery of one direction that are right and wrong at once."""
     relevance, num = direction.relevance, len(direction.gallery)
     first = equal_rows(direction.gallery)
     sizes = np.bincount(first, minlength=num)
     owners = np.repeat(np.arange(len(relevance)), relevance.counts)
     kinds = first[relevance.rows]
+    # a pair is a query with a group of equal rows, as one number that can be counted
     pairs, place, inverse, rights = np.unique(
         owners * num + kinds, return_index=True, return_inverse=True, return_counts=True
     )
     wrong = sizes[pairs % num] - rights
-    if direction.own is not None:  # the query itself is neither right nor wrong
-        wrong -= first[direction.own[pairs // num]] == pairs % num
+    if direction.self_rows is not None:  # the query itself is neither right nor wrong
+        wrong -= first[direction.self_rows[pairs // num]] == pairs % num
     tied = wrong > 0
     least = np.minimum.reduceat(wrong[inverse], relevance.offsets[:-1])
     return Ties(
@@ -110,12 +105,13 @@ def _examples(
     """Return the id of a right row and of a wrong one that is equal to it, each pair once."""
     relevance = direction.relevance
     examples: dict[tuple[str, str], None] = {}
+    # ten times as many are looked at, as several queries may share one pair of rows
     for place in places[: 10 * _MOST].tolist():
         query, right = int(owners[place]), int(relevance.rows[place])
         span = relevance.rows[relevance.offsets[query] : relevance.offsets[query + 1]]
         equal = np.setdiff1d(np.flatnonzero(first == first[right]), span)
-        if direction.own is not None:
-            equal = equal[equal != direction.own[query]]
+        if direction.self_rows is not None:
+            equal = equal[equal != direction.self_rows[query]]
         names = direction.gallery_ids[right], direction.gallery_ids[int(equal[0])]
         if names[::-1] not in examples:
             examples[names] = None

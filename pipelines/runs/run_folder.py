@@ -195,7 +195,7 @@ def _begin(home: Path, name: str | None, label: str, spec: Table) -> tuple[Path,
             with atomic_files.workspace(place / stem) as space:
                 prepared = space / stem
                 prepared.mkdir()
-                write_spec(prepared, spec)
+                write_run_toml(prepared, spec)
                 lock = FileLock(prepared / LOCK)
                 lock.wait()
                 lock.path = _give_name(prepared, home, name) / LOCK
@@ -518,8 +518,8 @@ def tidy(folder: Path) -> None:
             (folder / STATE).unlink(missing_ok=True)
 
 
-def write_spec(folder: Path, spec: Table) -> None:
-    """Write the spec of a run with a checksum of itself."""
+def write_run_toml(folder: Path, spec: Table) -> None:
+    """Write `run.toml`, the spec of a run, with a checksum of itself; nothing else writes it."""
     table = parse_toml(to_toml(spec))  # as a reader will see it: lists, not tuples
     content = to_toml({**table, "checksum": fingerprint(table)})
     atomic_files.write_bytes(folder / SPEC, content.encode())

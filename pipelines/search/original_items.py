@@ -68,10 +68,9 @@ def find_items(
     except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
         contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
         warning = f"{len(missing)} of {len(wanted)} {contained} are not found, only their ids"
-        place = f"--data {manifest['dataset']}=PATH"
-        # a dataset that is not there at all names the way out itself
-        named = place in str(error) or isinstance(error, DatasetNotFoundError)
-        advice = "" if named else f"; name the dataset's place: {place}"
+        advice = f"; name the dataset's place: --data {manifest['dataset']}=PATH"
+        if isinstance(error, DatasetNotFoundError):  # which names the way out itself
+            advice = ""
         if is_drawn(manifest["dataset"]):  # it has none: an index knows how it was drawn
             advice = f"; write the index anew by {again}"
         return recorded, f"{warning}: {error}{advice}"

@@ -25,6 +25,7 @@ from .distributed import ALONE, ProcessGroup
 from .mixup import draw_mix
 from .options import TrainOptions
 
+GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 _ROWS = 1024  # that are averaged at a time
 
 
@@ -51,9 +52,6 @@ def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
 def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTokens]:
     starts = range(0, len(rows), _ROWS)
     return [partial(reader.padded, rows[start : start + _ROWS]) for start in starts]
-
-
-GROUPS = 8  # groups of similar length in a batch; more saves little padding and costs calls
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,6 @@ class Batches:
         self.stores = stores
         self.images = images
         self.options = options
-        self.captions = options.captions
         self.chunk_size = options.chunk_size
         self.seed = seed
         self.mixup = options.mixup
@@ -142,8 +139,9 @@ class Batches:
 
         def seconds_of(first: int) -> Sequence[int]:
             seconds = self.stores.seconds_of[first]
-            return seconds if self.captions == "all" else (int(random.choice(seconds)),)
+            return seconds if self.options.captions == "all" else (int(random.choice(seconds)),)
 
+        # of even sizes: a last batch of a few rows would have hardly any negatives
         for images in np.array_split(shuffled[: self.course.rows], self.course.batches):
             firsts = self.stores.firsts(images, random)
             if self.mixup.alpha:
@@ -198,9 +196,6 @@ class Batches:
         return np.concatenate(passes)
 
     def _block_order(self, seed: Sequence[int]) -> Int64[np.ndarray, " n"] | None:
-        if self.processes.count == 1:
-            return self.stores.block_order(self.images, seed)
-
         def draw() -> list[int] | None:
             order = self.stores.block_order(self.images, seed)
             return None if order is None else order.tolist()
@@ -215,6 +210,7 @@ class Batches:
         if not self.teacher:
             return batch
         stores = self.stores
+        # a process without rows still gives features of the right width to be gathered
         images = batch.images or [partial(stores.first.padded, rows.image[:0])]
         texts = batch.texts or [partial(stores.second.padded, rows.text[:0])]
         return replace(batch, teacher=teacher_of(images, texts))
@@ -236,6 +232,7 @@ class Batches:
             return self.stores.positives(rows.image, rows.text)
         if self.options.same_image == "negative":
             return torch.eye(len(rows.image), dtype=torch.bool)
+        # the mask is of distinct rows; a text of two images may stand in the batch twice
         texts, places = np.unique(rows.text, return_inverse=True)
         return self.stores.positives(rows.image, texts)[:, places]
 
@@ -243,13 +240,18 @@ class Batches:
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
         """Return what loads this process's groups, and which row each one of all groups is."""
-        load = self._chunks if self.chunk_size else _load_groups
-        if self.processes.count == 1:
-            return load(reader, rows)
         shares = self.processes.shares(len(rows))
-        own_rows = rows[shares[self.processes.rank]]
-        loads = load(reader, own_rows)[0] if len(own_rows) else []
-        orders = [share[_by_length(reader, rows[share])] for share in shares]
+        # stable, so that every process knows the order of the groups that others load
+        orders = [share[np.argsort(reader.lengths[rows[share]], kind="stable")] for share in shares]
+        rank = self.processes.rank
+        loads: list[LazyTokens] = []
+        if self.chunk_size:
+            in_order, size = rows[orders[rank]], self.chunk_size
+            starts = range(0, len(in_order), size)
+            loads = [partial(reader.padded, in_order[start : start + size]) for start in starts]
+        elif len(shares[rank]):
+            groups, _ = reader.padded_groups(rows[shares[rank]], GROUPS)
+            loads = [partial(_itself, group) for group in groups]
         return loads, np.concatenate(orders)
 
     def _load_mixed(self, rows: BatchRows, mix: MixupRows) -> Batch:
@@ -273,35 +275,13 @@ class Batches:
     ) -> list[LazyTokens]:
         own_share = self.processes.shares(len(rows))[self.processes.rank]
         rows, partners = rows[own_share], partners[own_share]
-        if not len(rows):
-            return []
-        if not self.chunk_size:
-            return [partial(_itself, _mixture(reader, rows, partners, share))]
-        cuts = [
-            slice(start, start + self.chunk_size) for start in range(0, len(rows), self.chunk_size)
+        size = self.chunk_size or max(1, len(rows))
+        cuts = [slice(start, start + size) for start in range(0, len(rows), size)]
+        loads: list[LazyTokens] = [
+            partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts
         ]
-        return [partial(_mixture, reader, rows[cut], partners[cut], share) for cut in cuts]
-
-    def _chunks(
-        self, reader: RowReader, rows: Int64[np.ndarray, " n"]
-    ) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
-        """Return what loads chunks of rows of similar length, and which row each of theirs is."""
-        order = _by_length(reader, rows)
-        starts = range(0, len(rows), self.chunk_size)
-        chunks = [rows[order[start : start + self.chunk_size]] for start in starts]
-        return [partial(reader.padded, chunk) for chunk in chunks], order
-
-
-def _by_length(reader: RowReader, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Return the order in which rows come in chunks, and in groups of similar length, too."""
-    return np.argsort(reader.lengths[rows], kind="stable")
-
-
-def _load_groups(
-    reader: RowReader, rows: Int64[np.ndarray, " n"]
-) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
-    groups, order = reader.padded_groups(rows, GROUPS)
-    return [partial(_itself, group) for group in groups], order
+        # without chunks the batch is read here, ahead of its step
+        return loads if self.chunk_size else [partial(_itself, load()) for load in loads]
 
 
 def _mixture(

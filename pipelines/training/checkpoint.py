@@ -1,4 +1,4 @@
-"""All that a training needs to go on as if it had never stopped, in one file of a run folder."""
+"""State of a training, from which it goes on as if it had never stopped: one file of a run."""
 
 import json
 import time
@@ -25,6 +25,7 @@ from ..runs import run_folder
 from ..runs.state_record import ENTRY, LogPromise
 
 T = TypeVar("T")
+# what safetensors, json and torch raise of content that is not that of a state
 _UNREADABLE = (
     safetensors.SafetensorError,
     OSError,
@@ -75,14 +76,13 @@ class TrainingState:
         self.best_files = {name: promise_of(folder / name) for name in names}
 
     def require_spec(self, folder: Path) -> None:
-        """Pass if the spec is that which the training began with.
+        """Check that the spec is that which the training began with.
 
         Raises:
             StoreCorruptError: It is another.
         """
-        spec = {
-            name: self.best_files[name] for name in (run_folder.SPEC,) if name in self.best_files
-        }
+        name = run_folder.SPEC
+        spec = {name: self.best_files[name]} if name in self.best_files else {}
         run_folder.require_files(
             folder,
             spec,
@@ -91,7 +91,7 @@ class TrainingState:
         )
 
     def require_best(self, folder: Path) -> None:
-        """Pass if the best weights are those that were written, maybe before the training stopped.
+        """Check that the best weights are those that were written, maybe before a stop.
 
         Raises:
             StoreCorruptError: They are others.
@@ -121,16 +121,12 @@ def save_state(
     optimiser: Optimizer,
     others: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write the state of a training, atomically.
+    """Write the state of a training into its run folder, atomically, after at least one step.
 
-    Args:
-        folder: The run folder.
-        counts: What is not a tensor.
-        modules: What is trained, by name.
-        optimiser: The optimiser, after at least one step.
-        others: Further tensors and numbers, by name and name.
+    `others` are further tensors and numbers, by owner and name.
     """
     tensors: dict[str, Tensor] = {"random": torch.get_rng_state()}
+    # of every GPU: a state does not say which of them trained
     if torch.cuda.is_available():
         for number, state in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"random.cuda.{number}"] = state
@@ -144,14 +140,13 @@ def save_state(
             tensors[f"other.{owner}.{name}"] = torch.as_tensor(value)
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     written = vars(counts)
-    checksum = _checksum(written, whole)
-    metadata = {ENTRY: json.dumps({"counts": written, "checksum": checksum}, sort_keys=True)}
+    entry = {"counts": written, "checksum": _checksum(written, whole)}
+    metadata = {ENTRY: json.dumps(entry, sort_keys=True)}
     with replacing(folder / run_folder.STATE) as temporary:
         _write_tensors(temporary, whole, metadata)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors one after the other: all of them as bytes would be in memory once more."""
     # larger elements first: then each begins at a multiple of its element's size
     ordered = dict(sorted(tensors.items(), key=lambda named: (-named[1].itemsize, named[0])))
     described = {
@@ -160,6 +155,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
     }
     with open_new(path) as file:
         file.write(safetensors_header(described, metadata))
+        # one after the other: all of them as bytes would be in memory once more
         for tensor in ordered.values():
             file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
@@ -170,16 +166,10 @@ def load_state(
     optimiser: Optimizer,
     tell: Callable[[str], None],
 ) -> tuple[TrainingState, dict[str, dict[str, Tensor]]]:
-    """Put the saved state into modules, optimiser and random generators.
+    """Load the state of a run folder into modules, optimiser and random generators.
 
-    Args:
-        folder: The run folder.
-        modules: What is trained, by name.
-        optimiser: The optimiser.
-        tell: Receives a line where nobody can tell whether the state is as it was written.
-
-    Returns:
-        What is not a tensor, and the further tensors, by name and name.
+    Returns what is not a tensor, and `others`. `tell` receives a line where nobody can tell whether
+    the state is as it was written.
 
     Raises:
         StoreCorruptError: The file is damaged, or of another training.
@@ -192,10 +182,10 @@ def load_state(
             written = parse_json(file.metadata()[ENTRY], where=f"{path}: metadata")
         counts = _checked(written, tensors)
         for owner, module in modules.items():
-            prefix = f"module.{owner}."
-            module.load_state_dict(_below(tensors, prefix))
+            module.load_state_dict(_below(tensors, f"module.{owner}."))
     if "checksum" not in written:
         tell(f"{path} was written without a checksum: nobody can tell whether it is whole")
+    # another spec under the same weights would train something that no report could describe
     counts.require_spec(folder)
     with restoring(folder):
         _restore_optimiser(optimiser, tensors)
@@ -219,6 +209,7 @@ def restoring(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    # the file may be well where its reader lacks the right
     except PermissionError:
         raise
     except _UNREADABLE as error:
@@ -230,7 +221,7 @@ def restoring(folder: Path) -> Iterator[None]:
 
 
 def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what an optimiser knew of each parameter back.
+    """Restore the state of each parameter in an optimiser.
 
     Raises:
         ValueError: It is of parameters of another shape.
@@ -254,12 +245,11 @@ def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Train
     Raises:
         ValueError: Its checksum differs.
     """
-    check(written.get("counts", written), TrainingState, where="its metadata")
-    if "checksum" not in written:  # of an earlier version
-        return TrainingState(**written)
-    if written["checksum"] != _checksum(written["counts"], tensors):
+    counts = written.get("counts", written)  # earlier versions wrote nothing beside the counts
+    check(counts, TrainingState, where="its metadata")
+    if "checksum" in written and written["checksum"] != _checksum(counts, tensors):
         raise ValueError("its checksum differs")
-    return TrainingState(**written["counts"])
+    return TrainingState(**counts)
 
 
 def _checksum(counts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

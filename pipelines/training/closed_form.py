@@ -60,17 +60,13 @@ class ClosedForm:
         self.adapter.to(device)
         self.solver = build_solver(plan.table["fit"])
         self.slots = ClosedFormLayers(self.adapter, self.stores, self.solver)
+        # a linear solver fills one head of a Heads slot, and nothing here would train the rest
         if any(isinstance(step, Heads) for step in self.slots.steps):
             raise SpecError("[fit] trains nothing, and heads would stay random: use [start]")
         self.objective = build_objective(plan.table["objective"])
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
-        """Solve, save the adapter in `folder`, and return what happened.
-
-        Args:
-            folder: The run folder.
-            progress: Receives the progress.
-            tensorboard: Whether to log for TensorBoard, too.
+        """Solve, save the adapter in the run folder, and return what happened.
 
         Raises:
             SpecError: The method cannot give as many features as the slot has.
@@ -109,6 +105,7 @@ class ClosedForm:
     @torch.no_grad()
     def _fill_anchors(self, solver: AnchorSolver) -> int:
         """Fill both slots with anchors and return how many there are."""
+        # `ClosedFormLayers` has refused all other kinds of slots
         slots = [step for step in self.slots.steps if isinstance(step, Relative)]
         images, texts = self._draw_pairs(slots[0].out_width)
         first, second = self.stores.pair.sides
@@ -126,6 +123,7 @@ class ClosedForm:
         random = np.random.default_rng(self.seed)
         images = random.permutation(self.stores.all_firsts(self.rows)).tolist()
         texts = [random.permutation(self.stores.seconds_of[image]).tolist() for image in images]
+        # turn by turn: each image has an anchor before any has two
         pairs = [
             (image, image_texts[number])
             for number in range(max(map(len, texts)))

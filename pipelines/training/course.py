@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from .few_steps import ENOUGH_STEPS
 from .options import TrainOptions
 
+ENOUGH_STEPS = 1000  # as many as are advised where epochs have few
 _FEW_STEPS = 10  # of an epoch; fewer, and so many epochs are hardly a training
 
 
@@ -44,6 +44,7 @@ class Course:
         batches, rows = math.ceil(num_rows / size), num_rows
         if options.drop_last:
             batches = max(1, num_rows // size)
+            # fewer batches than a step adds up are one step all the same
             batches = batches // together * together or batches
             rows = min(num_rows, batches * size)
         epoch_steps = math.ceil(batches / together)
@@ -66,9 +67,13 @@ class Course:
 
     def notes(self) -> list[str]:
         """Return what people should know of it before it begins."""
+        last = self.steps - (self.epochs - 1) * self.epoch_steps
+        cut = ""
+        if last != self.epoch_steps:
+            cut = f", {'cut' if self.epochs == 1 else 'the last cut'} after {last:,},"
         line = (
             f"{_count(self.steps, 'step')} in all: {_count(self.epochs, 'epoch')} of "
-            f"{_count(self.epoch_steps, 'step')}{self._cut()} over {self.rows:,} {self.counted}"
+            f"{_count(self.epoch_steps, 'step')}{cut} over {self.rows:,} {self.counted}"
         )
         lines = [line]
         if self.epoch_steps < _FEW_STEPS and not self.counts_steps:
@@ -78,13 +83,25 @@ class Course:
             )
         return lines
 
-    def _cut(self) -> str:
-        """Return after how many steps the last epoch is cut, if it is."""
-        last = self.steps - (self.epochs - 1) * self.epoch_steps
-        if last == self.epoch_steps:
-            return ""
-        return f", {'cut' if self.epochs == 1 else 'the last cut'} after {last:,},"
-
 
 def _count(number: int, unit: str) -> str:
     return f"{number:,} {unit}" + ("" if number == 1 else "s")
+
+
+def single_step_warning(
+    *, num_images: int, batch_size: int, epochs: int, counted: str = "images", steps: int = 0
+) -> list[str]:
+    """Return what to know of a training whose epochs are one step each; else nothing.
+
+    Its epochs show nothing of what is learnt. `num_images` counts what is `counted`, and `steps`
+    are those that were asked for in the place of epochs, or 0.
+    """
+    if num_images > batch_size or steps >= ENOUGH_STEPS:
+        return []
+    # neither more epochs nor smaller batches add to steps that are counted themselves
+    remedy = "raise train.steps" if steps else "lower the batch size or raise the epochs"
+    line = (
+        f"an epoch was one step: {num_images} {counted} are one batch of {batch_size}, and "
+        f"{epochs} epochs {epochs} steps; {remedy}"
+    )
+    return [line]

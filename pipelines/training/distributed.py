@@ -27,7 +27,9 @@ _PATIENCE = timedelta(hours=6)  # the first may validate for long; one that ends
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Let processes exchange what they need of one another; one alone exchanges nothing.
+    """Collective operations of the processes of one training; no-ops for one alone.
+
+    All of them raise a ProcessLostError where another process has ended.
 
     Attributes:
         rank: Number of this process, in [0, count).
@@ -54,30 +56,23 @@ class ProcessGroup:
         return np.array_split(np.arange(num_rows), self.count)
 
     def gather(
-        self, own: Float[Tensor, "share embed"], num_rows: int
+        self, share: Float[Tensor, "share embed"], num_rows: int
     ) -> Float[Tensor, "rows embed"]:
         """Return the embeddings of all processes, in the order of `shares`.
 
-        A gradient goes through the rows of this process only.
-
-        Args:
-            own: Embeddings of this process's share.
-            num_rows: Rows of all shares together.
-
-        Raises:
-            ProcessLostError: Another process has ended.
+        A gradient goes through the `share` of this process only, part of the `num_rows` of all.
         """
         if self.count == 1:
-            return own
-        sizes = [len(share) for share in self.shares(num_rows)]
-        assert sizes[self.rank] == len(own), "these are not the embeddings of the share"
-        padded = own.new_zeros(max(sizes), own.shape[1])  # all must send equally much
-        padded[: len(own)] = own.detach()
+            return share
+        sizes = [len(rows) for rows in self.shares(num_rows)]
+        assert sizes[self.rank] == len(share), "these are not the embeddings of the share"
+        padded = share.new_zeros(max(sizes), share.shape[1])  # all must send equally much
+        padded[: len(share)] = share.detach()
         gathered = [torch.empty_like(padded) for _ in sizes]
         with _with_others():
             distributed.all_gather(gathered, padded)
         parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
-        parts[self.rank] = own
+        parts[self.rank] = share  # with its graph, which no message carries
         return torch.cat(parts)
 
     def all_reduce_gradients(
@@ -89,9 +84,6 @@ class ProcessGroup:
             parameters: What has a part of its gradient in each process.
             alike: What has its whole gradient in each, such as the scale of an objective: that of
                 the first process is taken.
-
-        Raises:
-            ProcessLostError: Another process has ended.
         """
         if self.count == 1:
             return
@@ -112,10 +104,7 @@ class ProcessGroup:
             parameter.grad = whole if used_by else None
 
     def broadcast_from_rank0(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process and return its result in all, waiting for it meanwhile.
-
-        Args:
-            work: What the first process does; its result can be written as JSON.
+        """Call `work` in the first process and return its result, a JSON value, in all.
 
         Raises:
             ProcessLostError: It has failed in the first process, or another process has ended. The
@@ -138,21 +127,13 @@ class ProcessGroup:
         return done
 
     def barrier(self) -> None:
-        """Go on when all processes have come here.
-
-        Raises:
-            ProcessLostError: Another process has ended.
-        """
+        """Wait until all processes have come here."""
         if self.count > 1:
             with _with_others():
                 distributed.barrier()
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
-        """Give these tensors of all processes the values of the first.
-
-        Raises:
-            ProcessLostError: Another process has ended.
-        """
+        """Copy the values of these tensors from the first process to all."""
         if self.count == 1:
             return
         for tensor in tensors:
@@ -162,12 +143,8 @@ class ProcessGroup:
     def check_alike(self, fingerprint: str) -> None:
         """Refuse to train different things together.
 
-        Args:
-            fingerprint: Of what this process is about to train.
-
         Raises:
-            SpecError: It is not that of the first process.
-            ProcessLostError: Another process has ended.
+            SpecError: The fingerprint of what this process trains is not that of the first.
         """
         if self.broadcast_from_rank0(lambda: fingerprint) != fingerprint:
             raise SpecError(
@@ -176,11 +153,7 @@ class ProcessGroup:
             )
 
     def random_states(self, device: torch.device) -> dict[str, UInt8[Tensor, " bytes"]]:
-        """Return the states of the random generators of all processes but the first, by rank.
-
-        Raises:
-            ProcessLostError: Another process has ended.
-        """
+        """Return the states of the random generators of all processes but the first, by rank."""
         if self.count == 1:
             return {}
         states = [torch.get_rng_state()]
@@ -195,7 +168,7 @@ class ProcessGroup:
     def set_random_state(
         self, states: dict[str, UInt8[Tensor, " bytes"]], device: torch.device
     ) -> None:
-        """Go on from this process's own of `random_states`; the first has none there."""
+        """Restore this process's part of `random_states`, in which the first has none."""
         if self.is_first:
             return
         state = states[str(self.rank)]
@@ -204,6 +177,7 @@ class ProcessGroup:
         if device.type == "cuda" and len(state) > size:  # begun on a GPU, too
             torch.cuda.set_rng_state(state[size:].clone(), device)
 
+    # bytes of JSON, as torch's broadcast of objects would pickle them
     def _send(self, value: object) -> None:
         content = bytearray(json.dumps(value).encode())
         with _with_others():
@@ -224,7 +198,7 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def joined(device_name: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
-    """Give the processes that torchrun started, and this one's device, within the block.
+    """Join the processes that torchrun started; yield them and this one's device.
 
     Args:
         device_name: `auto`, `cpu` or `cuda`; on CUDA each process has a GPU of its own.

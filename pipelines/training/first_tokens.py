@@ -27,49 +27,69 @@ from ..runs.provenance import card_of
 
 
 def check_first_tokens(adapter: Adapter, stores: PairDataset, *, device: torch.device) -> list[str]:
-    """Return a line for each tower that reads such tokens among other things.
-
-    Args:
-        adapter: Adapter that is to be trained, on `device`.
-        stores: What it is trained on.
-        device: Where it is trained.
+    """Return a line for each tower that reads such tokens of its store among other things.
 
     Raises:
         SpecError: A tower reads nothing else.
     """
     notes = []
     for side, reader in zip(stores.pair.sides, (stores.first, stores.second), strict=True):
-        _check_stored(reader, side)
-        name = _reads_first(adapter, side)
-        if name is None:
-            continue
-        place = f"towers.{name.replace('/', '.')}"
-        instead = _what_is_first(stores.pair.entries[side], reader)
-        if instead is not None and not _is_mixed_before(adapter, side, name):
-            notes += _tell_no_class(reader, place, adapter.steps[name], instead)
-            continue
-        if instead is not None:
-            notes.append(_note_mixed(reader, place, adapter.steps[name], instead))
-        if not _is_constant_at(adapter, reader, side, name, device):
-            continue
-        what = f"the first token of {reader.description.encoder} is the same for all {side.label}s"
-        if not _takes_more(adapter.steps[name]):
+        description = reader.description
+        if description.kind == "cls" and first_is_constant(reader):
             raise SpecError(
-                f"{place} reads the first token alone, but {what}: add --set "
-                f"{_mean_instead(adapter.steps[name], place)}, or train on its 'last', 'mean' or "
-                "'pooled' features"
+                f"the 'cls' features of {description.encoder} are one vector for all "
+                f"{side.label}s, as those of a causal encoder are: extract and train on its "
+                "'last', 'mean' or 'pooled'"
             )
-        notes.append(f"warning: {what}: 'cls' in {place}.summaries tells nothing of any")
+        name = next((name for name in adapter.paths[side] if _takes_first(adapter.steps[name])), "")
+        if name:
+            instead = _what_is_first(stores.pair.entries[side], reader)
+            notes += _notes_of_step(adapter, side, name, reader, instead, device)
     return notes
 
 
-def _check_stored(reader: FeatureReader, side: Side) -> None:
-    description = reader.description
-    if description.kind == "cls" and first_is_constant(reader):
+def _notes_of_step(
+    adapter: Adapter,
+    side: Side,
+    name: str,
+    reader: FeatureReader,
+    instead: str | None,
+    device: torch.device,
+) -> list[str]:
+    """Return lines for the step `name`, whose first token is `instead` where it is of no class.
+
+    Raises:
+        SpecError: The step reads nothing else.
+    """
+    step, encoder = adapter.steps[name], reader.description.encoder
+    place = f"towers.{name.replace('/', '.')}"
+    summary, mean = place, f"{place}.part=mean-pool"
+    if isinstance(step, ConcatPool):
+        summary, mean = f"'cls' in {place}.summaries", f"'{place}.summaries=[\"mean\"]'"
+    takes_more = isinstance(step, ConcatPool) and len(step.summaries) > 1
+    notes = []
+    if instead is not None and not _is_mixed_before(adapter, side, name):
+        what = f"{encoder} has no class token: it is {instead}"
+        if takes_more:
+            return [f"warning: {summary} reads the first token, but {what}"]
         raise SpecError(
-            f"the 'cls' features of {description.encoder} are one vector for all {side.label}s, as "
-            "those of a causal encoder are: extract and train on its 'last', 'mean' or 'pooled'"
+            f"{place} reads the first token alone, but {what}; add --set {mean}, or train on its "
+            "'mean' or 'pooled' features"
         )
+    if instead is not None:
+        notes.append(
+            f"{summary} reads the first token, which is no class token, as {encoder} has none: it "
+            f"begins as {instead}, and the steps before let it know of the others"
+        )
+    if _is_constant_at(adapter, reader, side, name, device):
+        what = f"the first token of {encoder} is the same for all {side.label}s"
+        if not takes_more:
+            raise SpecError(
+                f"{place} reads the first token alone, but {what}: add --set {mean}, or train on "
+                "its 'last', 'mean' or 'pooled' features"
+            )
+        notes.append(f"warning: {what}: {summary} tells nothing of any")
+    return notes
 
 
 def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
@@ -106,36 +126,6 @@ def _is_mixed_before(adapter: Adapter, side: Side, name: str) -> bool:
     return any(isinstance(step, Step) and step.mixes for step in steps)
 
 
-def _tell_no_class(reader: FeatureReader, place: str, step: nn.Module, instead: str) -> list[str]:
-    """Return a warning that a step takes for a summary what is none.
-
-    Raises:
-        SpecError: The step takes nothing else.
-    """
-    what = f"{reader.description.encoder} has no class token: it is {instead}"
-    if _takes_more(step):
-        return [f"warning: 'cls' in {place}.summaries reads the first token, but {what}"]
-    raise SpecError(
-        f"{place} reads the first token alone, but {what}; add --set "
-        f"{_mean_instead(step, place)}, or train on its 'mean' or 'pooled' features"
-    )
-
-
-def _note_mixed(reader: FeatureReader, place: str, step: nn.Module, instead: str) -> str:
-    """Return a note that a summary begins as one of the tokens, unlike that of a class token."""
-    what = f"'cls' in {place}.summaries" if isinstance(step, ConcatPool) else place
-    return (
-        f"{what} reads the first token, which is no class token, as "
-        f"{reader.description.encoder} has none: it begins as {instead}, and the steps before let "
-        "it know of the others"
-    )
-
-
-def _reads_first(adapter: Adapter, side: Side) -> str | None:
-    """Return the name of the step of a tower that takes the first token of each row, if any."""
-    return next((name for name in adapter.paths[side] if _takes_first(adapter.steps[name])), None)
-
-
 @torch.no_grad()
 def _is_constant_at(
     adapter: Adapter, reader: FeatureReader, side: Side, name: str, device: torch.device
@@ -144,6 +134,7 @@ def _is_constant_at(
 
     Steps before it may have mixed the tokens.
     """
+    # dropout before the step would make equal tokens differ
     was_training = adapter.training
     adapter.eval()
     tokens = adapter.tokens_before(reader.padded(spread_rows(reader)).to(device), side, name)
@@ -151,19 +142,9 @@ def _is_constant_at(
     real = tokens.mask.unsqueeze(2)
     means = torch.where(real, tokens.values, 0).sum(dim=1) / real.sum(dim=1)
     firsts = tokens.values[:, 0]
+    # where the means are alike, too, the rows are: that says nothing of the first token
     return are_alike(firsts.float().cpu().numpy()) and not are_alike(means.float().cpu().numpy())
 
 
 def _takes_first(step: nn.Module) -> bool:
     return isinstance(step, ClsPool) or (isinstance(step, ConcatPool) and "cls" in step.summaries)
-
-
-def _mean_instead(step: nn.Module, place: str) -> str:
-    """Return the override that has a step take the mean of the tokens."""
-    if isinstance(step, ClsPool):
-        return f"{place}.part=mean-pool"
-    return f"'{place}.summaries=[\"mean\"]'"
-
-
-def _takes_more(step: nn.Module) -> bool:
-    return isinstance(step, ConcatPool) and len(step.summaries) > 1

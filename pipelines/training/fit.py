@@ -34,14 +34,9 @@ def fit(
 ) -> TrainReport:
     """Train what `plan` says, and write the run folder; the first of several processes writes.
 
-    Args:
-        spec: What was asked for.
-        plan: What that means here and now.
-        open_folder: Returns a block that holds the run folder, which is opened once nothing is
-            known to stand against the training.
-        resolved: What the folder records of it.
-        progress: Receives notes and the progress; that of the first process only.
-        is_begun: Whether it goes on: then what is refused of a new training is a warning.
+    The block of `open_folder` holds the run folder, and is entered once nothing is known to stand
+    against the training; `resolved` is what `run.toml` records of it. Of one that goes on
+    (`is_begun`) a warning says what would be refused of a new one.
 
     Raises:
         LightalignError: The preset, the stores, the device or the loss are not usable, or another
@@ -50,6 +45,7 @@ def fit(
     if "fit" in plan.table and resolved["processes"] > 1:
         raise SpecError("a training-free method is solved in one process: run it without torchrun")
     with ExitStack() as held, joined(spec.device) as (processes, device):
+        # machines of one training may have other versions of a library, and train the same
         alike = {key: value for key, value in resolved.items() if key != "versions"}
         processes.check_alike(fingerprint(alike))
         trainer: ClosedForm | Trainer
@@ -73,7 +69,12 @@ def fit(
             shown.note(note)
         stop_note = stopping.keeping(run_folder.kept_of(folder, spec.home))
         with stop_note if processes.is_first else nullcontext():
-            results = _fit(trainer, folder, spec, shown)
+            try:
+                results = trainer.fit(folder, shown, tensorboard=spec.tensorboard)
+            except Exception:
+                if is_there(folder / run_folder.STATE):  # the command that goes on
+                    shown.note(run_folder.kept_of(folder, spec.home))
+                raise
 
         def end() -> dict[str, Any]:
             report = {
@@ -83,6 +84,7 @@ def fit(
                 "warnings": [*results.get("warnings", ()), *trust.warnings()],
                 "versions": library_versions(),  # when it ended; those of its start are in the spec
             }
+            # in this order: a run with both was stopped between the two, and is finished
             run_folder.write_report(folder, report)
             (folder / run_folder.STATE).unlink(missing_ok=True)
             return report
@@ -104,15 +106,3 @@ def _notes_of_first_tokens(
         if not is_begun:
             raise
         return [f"warning: it goes on as it was begun, though a new run would not: {error}"]
-
-
-def _fit(
-    trainer: ClosedForm | Trainer, folder: Path, spec: TrainSpec, progress: Progress
-) -> dict[str, Any]:
-    """Train, and after a failure tell the command that goes on where there is one."""
-    try:
-        return trainer.fit(folder, progress, tensorboard=spec.tensorboard)
-    except Exception:
-        if is_there(folder / run_folder.STATE):
-            progress.note(run_folder.kept_of(folder, spec.home))
-        raise

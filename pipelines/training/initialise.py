@@ -56,17 +56,14 @@ class ClosedFormLayers:
         """Fill both slots with linear maps and return how many pairs they are of.
 
         A head among others takes as many features as the method has, and has zeros in the rest.
-
-        Args:
-            solver: What finds the maps.
-            rows: Numbers of the images whose pairs are looked at.
-            progress: Receives the progress.
+        The pairs are those of the images `rows`.
 
         Raises:
             SpecError: The method cannot give as many features as a slot has.
         """
         filled = [_solved(step) for step in self.steps]
         moments = self._moments(rows, [layer.in_features for layer in filled], progress)
+        # of either slot: both towers end in one width
         out = filled[0].out_features
         if isinstance(self.steps[0], Heads):
             out = min(out, *(layer.in_features for layer in filled))
@@ -91,6 +88,7 @@ class ClosedFormLayers:
         for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
             firsts = stores.all_firsts(rows[start : start + _ROWS])
             partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
+            # a text of several images is embedded once and counts with each
             seconds = np.unique(np.concatenate(partners))
             first_side, second_side = stores.pair.sides
             first = self.features_before(stores.sources[0], firsts, first_side)
@@ -111,6 +109,7 @@ def blocks_before(
 
     A block is of rows whose tokens have 64 MiB at most, in float32.
     """
+    # an adapter may have no parameters but buffers, as one of anchors
     device = next(chain(adapter.parameters(), adapter.buffers())).device
     size = max(1, _NUMBERS // max(1, int(reader.lengths[rows].max()) * adapter.widths[side]))
     for start in range(0, len(rows), size):
@@ -128,8 +127,8 @@ def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
     """Return the slot of one tower, if `solver` can fill it."""
     name = adapter.paths[side][-1]
     step = adapter.steps[name]
-    kinds: tuple[type[Step], ...]
-    needed, kinds = "linear", (Linear, Heads)
+    needed = "linear"
+    kinds: tuple[type[Step], ...] = (Linear, Heads)
     if isinstance(solver, AnchorSolver):
         needed, kinds = "relative", (Relative,)
     elif isinstance(solver, LinearSolver) and solver.weighs:
@@ -167,12 +166,13 @@ def _solved(step: Step) -> nn.Linear:
 
 
 @torch.no_grad()
-def _fill(step: Step, found: LinearMap) -> None:
-    solved, out = _solved(step), len(found.bias)
-    solved.weight.zero_()[:out].copy_(torch.from_numpy(found.weight))
-    solved.bias.zero_()[:out].copy_(torch.from_numpy(found.bias))
+def _fill(step: Step, solution: LinearMap) -> None:
+    layer, out = _solved(step), len(solution.bias)
+    # a head may have more rows than the method has directions: zeros add nothing to a cosine
+    layer.weight.zero_()[:out].copy_(torch.from_numpy(solution.weight))
+    layer.bias.zero_()[:out].copy_(torch.from_numpy(solution.bias))
     if isinstance(step, WeightedUnit):
-        step.weights.copy_(torch.from_numpy(found.weights))
+        step.weights.copy_(torch.from_numpy(solution.weights))
 
 
 class ClosedFormInit:
@@ -192,8 +192,7 @@ class ClosedFormInit:
     def __init__(self, table: Table, adapter: Adapter, stores: PairDataset) -> None:
         self.adapter = adapter
         self.stores = stores
-        self.solver: LinearSolver | None = None
-        self.slots: ClosedFormLayers | None = None
+        self.layers: tuple[ClosedFormLayers, LinearSolver] | None = None
         steps = adapter.steps.values()
         if "start" not in table:
             if any(isinstance(step, Heads) and step.solved is not None for step in steps):
@@ -204,30 +203,20 @@ class ClosedFormInit:
         solver = build_solver(table["start"], where="[start]")
         if not isinstance(solver, LinearSolver):
             raise SpecError(f"[start] needs a linear solver such as cca, found {table['start']}")
-        self.solver = solver
-        self.slots = ClosedFormLayers(adapter, stores, solver)
+        self.layers = ClosedFormLayers(adapter, stores, solver), solver
 
     def run(self, rows: Int64[np.ndarray, " n"], progress: Progress) -> None:
-        """Look at the training pairs.
-
-        Args:
-            rows: Numbers of the images that are trained on.
-            progress: Receives the progress.
-        """
+        """Fit steps and heads by the pairs of the images `rows`, which are trained on."""
         self.adapter.eval()
         fit_steps(self.adapter, self.stores, rows)
-        if self.solver is not None and self.slots is not None:
+        if self.layers is not None:
             progress.note("solving the heads in closed form")
-            self.slots.fill(self.solver, rows, progress)
+            layers, solver = self.layers
+            layers.fill(solver, rows, progress)
 
 
 def fit_steps(adapter: Adapter, stores: PairDataset, rows: Int64[np.ndarray, " n"]) -> None:
-    """Fit the steps that look at the training rows, in their order.
-
-    Args:
-        adapter: The adapter, in evaluation mode.
-        stores: Where the features are.
-        rows: Numbers of the images that are trained on.
+    """Fit the steps that look at the training rows, in their order, in evaluation mode.
 
     Raises:
         SpecError: Such a step is shared by both sides, or reads several tokens a row.
@@ -237,6 +226,7 @@ def fit_steps(adapter: Adapter, stores: PairDataset, rows: Int64[np.ndarray, " n
     firsts = stores.all_firsts(rows)
     partners = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
     of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
+    # in the order of the tower: what a later step looks at has been through the fitted ones
     for side, reader, side_rows in zip(stores.pair.sides, stores.sources, of_side, strict=True):
         for name in adapter.paths[side]:
             step = adapter.steps[name]
@@ -252,6 +242,7 @@ def _moments_of(
 
     Source: Chan et al. 1979, updating formulae, equation 2.1: no cancellation of large squares.
     """
+    # in float64: differences from a mean lose digits that products would keep
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     for block in blocks:
         values = block.astype(np.float64)

@@ -39,7 +39,7 @@ def require_tensorboard() -> None:
 
 
 class RunLog:
-    """Keep the records of a training in its run folder: lines of JSON, and scalars if asked.
+    """Log of a training in its run folder: a line of JSON an epoch, and scalars if asked.
 
     Scalars are float32 numbers by step, in files of their own for each time that a training is
     begun or gone on with.
@@ -70,16 +70,13 @@ class RunLog:
             self._events.close()
 
     def go_on(self, *, epochs: int, next_step: int) -> None:
-        """Forget what was logged after so many epochs: a stop may have come before the state.
-
-        Args:
-            epochs: Epochs whose records stay.
-            next_step: First step after them.
-        """
+        """Drop the records after so many epochs: a stop may have come before their state."""
         if not self._writes:
             return
         if self._lines.is_file():
-            keep_lines(self._lines, epochs)
+            # what comes after the last line break was not written whole
+            lines = read_text(self._lines).split("\n")[:-1][:epochs]
+            atomic_files.write_bytes(self._lines, "".join(f"{line}\n" for line in lines).encode())
         if self._tensorboard:
             self._events = _Events(self._place, next_step=next_step)
 
@@ -99,7 +96,11 @@ class RunLog:
         """Write the record of an epoch; `go_on` comes first."""
         if not self._writes:
             return
-        append_json(self._lines, record)
+        with naming(self._lines):
+            if self._lines.exists():
+                check_regular(self._lines)  # a pipe would wait for its reader
+            with self._lines.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
         if self._events is not None:
             self._events.append(scalars(record), step=record.get("step", 0))
 
@@ -116,6 +117,7 @@ class _Events:
     """
 
     def __init__(self, folder: Path, *, next_step: int) -> None:
+        # by name: the package is an extra, which type checkers need not have
         self._event = importlib.import_module("tensorboard.compat.proto.event_pb2")
         self._summary = importlib.import_module("tensorboard.compat.proto.summary_pb2")
         folder.mkdir(exist_ok=True)
@@ -125,19 +127,17 @@ class _Events:
         with naming(self._path):
             self._file = self._path.open("xb")
         self._records: Any = importlib.import_module(EVENTS).RecordWriter(self._file)  # not typed
+        start = self._event.SessionLog(status=self._event.SessionLog.START)
         try:
-            self._begin(next_step)
+            with naming(self._path):
+                self._write(file_version="brain.Event:2")
+                # TensorBoard drops from files of before what they say of this step and later ones
+                self._write(step=next_step, session_log=start)
+                self._file.flush()
         except BaseException:
             with suppress(OSError):  # the same once more
                 self._file.close()
             raise
-
-    def _begin(self, next_step: int) -> None:
-        start = self._event.SessionLog(status=self._event.SessionLog.START)
-        with naming(self._path):
-            self._write(file_version="brain.Event:2")
-            self._write(step=next_step, session_log=start)
-            self._file.flush()
 
     def append(self, values: Mapping[str, float], *, step: int) -> None:
         """Write some numbers of a step by name."""
@@ -177,21 +177,6 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
         else:
             numbers[f"validation/{name}"] = value
     return numbers
-
-
-def keep_lines(path: Path, count: int) -> None:
-    """Cut a log to its first lines: a stop may have come after a line and before the state."""
-    lines = read_text(path).split("\n")[:-1]  # what comes after the last was not written whole
-    atomic_files.write_bytes(path, "".join(f"{line}\n" for line in lines[:count]).encode())
-
-
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Append one line to a log."""
-    with naming(path):
-        if path.exists():
-            check_regular(path)  # a pipe would wait for its reader
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def summary(record: dict[str, Any], epochs: int) -> str:

@@ -68,17 +68,17 @@ def draw_mix(
     share = float(random.beta(options.alpha, options.alpha))
     half = options.mixtures(len(images))
     first, second = images[:half], images[half : 2 * half]
+    # each image is the partner of one, of itself maybe: no feature is in the batch more often
     if options.partners == "shuffled":
         second = images[random.permutation(len(images))]
-    texts: list[int] = []
-    partners: list[int] = []
-    owners: list[int] = []
+    mixed: list[tuple[int, int, int]] = []
     for place, (image, partner) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
         image_texts = texts_of(image)
+        # asked once where an image is its own partner: texts drawn at random would differ
         others = image_texts if image == partner else texts_of(partner)
-        for number in range(max(len(image_texts), len(others))):
-            texts.append(image_texts[number % len(image_texts)])
-            partners.append(others[number % len(others)])
-            owners.append(place)
-    mix = MixupRows(second, np.array(partners), np.array(owners), share)
-    return first, np.array(texts), mix
+        mixed += [
+            (image_texts[number % len(image_texts)], others[number % len(others)], place)
+            for number in range(max(len(image_texts), len(others)))
+        ]
+    texts, partners, owners = np.array(mixed, dtype=np.int64).T.copy()
+    return first, texts, MixupRows(second, partners, owners, share)

@@ -17,14 +17,7 @@ from .options import TrainOptions
 
 @dataclass(frozen=True)
 class TrainingModules:
-    """Modules of a training, with their optimiser and their moving average.
-
-    Attributes:
-        adapter: The adapter.
-        objective: Its objective.
-        optimiser: The optimiser of both.
-        average: The moving average of both, or None.
-    """
+    """Modules of a training, with the optimiser and the moving average, if any, of both."""
 
     adapter: Adapter
     objective: Objective
@@ -65,8 +58,11 @@ def build_trainable(
     adapter = build_adapter(table["towers"], widths=widths, seed=seed).to(device)
     objective = build_objective(table["objective"]).to(device)
     _check_parts(adapter, objective)
+    # the objective, too: its scale is trained, and without `decay_all` never decayed
     groups = parameter_groups(
-        adapter, objective, weight_decay=options.weight_decay, decay_all=options.decay_all
+        [*adapter.parameters(), *objective.parameters()],
+        weight_decay=options.weight_decay,
+        decay_all=options.decay_all,
     )
     optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
     average = MovingAverage([adapter, objective], decay=options.ema) if options.ema else None
@@ -77,6 +73,7 @@ def _check_parts(adapter: Adapter, objective: Objective) -> None:
     """Refuse an objective that would cut embeddings elsewhere than between their heads."""
     if objective.parts == 1:
         return
+    # an objective of several parts cuts embeddings evenly, wherever the heads of a tower end
     for side, names in adapter.paths.items():
         step = adapter.steps[names[-1]]
         trained = len(step.heads) if isinstance(step, Heads) else 1

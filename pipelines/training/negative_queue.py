@@ -13,7 +13,7 @@ from ..inputs.pairs import BatchRows
 
 
 class NegativeQueue:
-    """Remember the embeddings of the last images and of the last texts.
+    """Queue of the embeddings of the last images and of the last texts.
 
     They are as they came out of the adapter of that step, and nothing flows back through them. What
     belongs to an item of the batch is not its negative, however old it is.
@@ -23,7 +23,7 @@ class NegativeQueue:
     MoCo (He et al. 2020, arXiv 1911.05722) has the queue filled by a moving average of the weights.
 
     Args:
-        size: Most images, and most texts, that are remembered.
+        size: Most images, and most texts, in the queue.
         texts_of: Texts that belong to each image, by row numbers; between two text encoders those
             of the second side for each of the first.
         width: Features of an embedding.
@@ -48,7 +48,7 @@ class NegativeQueue:
         self._image = self._text = torch.zeros(0, width, device=device)
 
     def recall(self, rows: BatchRows) -> QueuedNegatives | None:
-        """Return what is remembered, and which of it is a negative of which of these rows."""
+        """Return the queue, and which of it is a negative of which of these rows."""
         if not len(self._rows.image):
             return None
         return QueuedNegatives(
@@ -59,7 +59,8 @@ class NegativeQueue:
         ).to(self._image.device)
 
     def add(self, rows: BatchRows, pairs: PairBatch) -> None:
-        """Remember the embeddings of these rows, and forget the oldest beyond the size."""
+        """Append the embeddings of these rows, and drop the oldest beyond the size."""
+        # a batch larger than the queue leaves a random part of itself, not its longest rows
         images, texts = _drawn_order(rows.image), _drawn_order(rows.text)
         self._image = self._last(self._image, pairs.image[images])
         self._text = self._last(self._text, pairs.text[texts])
@@ -70,11 +71,12 @@ class NegativeQueue:
 
     def _last(
         self, old: Float[Tensor, "old embed"], new: Float[Tensor, "new embed"]
-    ) -> Float[Tensor, "kept embed"]:
+    ) -> Float[Tensor, "last embed"]:
+        # under autocast embeddings of one training may come in two types
         return torch.cat([old, new.detach().to(old.dtype)])[-self.size :]
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that is remembered."""
+        """Return the queue with the rows of its embeddings."""
         return {
             "image": self._image,
             "text": self._text,
@@ -83,7 +85,7 @@ class NegativeQueue:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned.
+        """Restore what `state` returned.
 
         Raises:
             ValueError: It is of embeddings of another width, or its parts do not belong together.
@@ -112,8 +114,9 @@ def _strangers(
     partners_of: Mapping[int, Sequence[int]],
 ) -> Bool[Tensor, "n m"]:
     """Return True where row i and old row j, of the other modality, do not belong together."""
+    # with captions = 'each' an image has a row for each of its captions
     lines_of: dict[int, list[int]] = defaultdict(list)
-    for line, row in enumerate(rows.tolist()):  # an image stands there with each of its captions
+    for line, row in enumerate(rows.tolist()):
         lines_of[row].append(line)
     strangers = np.ones((len(rows), len(old)), dtype=bool)
     for column, row in enumerate(old.tolist()):

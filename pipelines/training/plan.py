@@ -19,11 +19,11 @@ from .log import require_tensorboard
 from .options import TrainPlan, resolve_preset
 from .spec import TrainSpec
 
-_HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
+HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 
 
 def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
-    """Find out what `spec` means here and now, without training anything.
+    """Resolve `spec` to a plan, without training anything.
 
     Raises:
         SpecError: A preset, override or option is wrong.
@@ -73,5 +73,5 @@ def _choose_validation(
         pair = newest_pair(home, evaluation_query(stores, "val", wanted), progress)
     if pair is None:
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")
-        return None, _HOLDOUT
+        return None, HOLDOUT
     return pair, 0.0

@@ -10,11 +10,11 @@ from ...featcache.known_datasets import version_of
 from ..common.progress import SILENT, Progress
 from ..common.torchrun import Launch
 from ..common.versions import library_versions
-from ..inputs.store_selection import StorePair, recorded_pair
+from ..inputs.store_selection import recorded_pair
 from ..runs import run_folder
 from ..runs.provenance import command_of, describe_encoders, describe_pair
 from .options import PRESET_KEYS, TrainOptions, TrainPlan
-from .plan import _HOLDOUT, resolve
+from .plan import HOLDOUT, resolve
 from .spec import TrainReport, TrainSpec
 
 
@@ -28,8 +28,8 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
         run_folder.check_name(spec.home, spec.name)
     plan = resolve(spec, progress)
     label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
-    resolved = _resolved(spec, plan)
-    from .fit import fit  # imports torch; a mistake is reported without it
+    resolved = _run_toml(spec, plan)
+    from .fit import fit  # imports torch, for seconds; a mistake is reported without it
 
     return fit(
         spec,
@@ -41,7 +41,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
 
 
 def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) -> TrainReport:
-    """Go on with a training that was stopped, after its last whole epoch.
+    """Resume a training that was stopped, after its last whole epoch.
 
     On a CPU its weights end with the same bytes as if it had never been stopped.
 
@@ -100,7 +100,7 @@ def _as_begun(
     if "validation" in recorded:
         validation = recorded_pair(home, recorded["validation"], run=folder.name, encoders=encoders)
     elif options.validation != "none":
-        holdout = _HOLDOUT if isinstance(options.validation, str) else options.validation
+        holdout = HOLDOUT if isinstance(options.validation, str) else options.validation
     parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
     progress.note(f"training on {stores.dataset}/{stores.split}, as it was begun")
     plan = TrainPlan(
@@ -109,11 +109,16 @@ def _as_begun(
     return spec, plan
 
 
-def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
-    """Return the run's spec, in which nothing is a default any more, as `run.toml` gives it back.
+def _run_toml(spec: TrainSpec, plan: TrainPlan) -> Table:
+    """Return the content of `run.toml`, in which nothing is a default any more.
 
-    So the report of a training that was stopped is the same as that of one that was not.
+    It is as the file gives it back, so that the report of a training that was stopped is the same
+    as that of one that was not.
     """
+    stores = {"train": describe_pair(plan.stores)}
+    if plan.validation is not None:
+        stores["validation"] = describe_pair(plan.validation)
+    version = version_of(spec.home, plan.stores.dataset, plan.stores.split, plan.stores.source)
     table = {
         **{key: value for key, value in plan.table.items() if key != "train"},
         "preset": preset_of(spec.preset, spec.fusion),
@@ -121,22 +126,10 @@ def _resolved(spec: TrainSpec, plan: TrainPlan) -> Table:
         "processes": Launch.of_environment().count,
         "command": command_of(spec),
         "train": to_table(plan.options),
-        "stores": _describe_stores(plan),
-        "splits": _all_splits(plan.stores, spec.home),
+        "stores": stores,
+        # the fingerprint of every split of the data, where the home remembers them
+        "splits": {} if version is None else dict(version.splits),
         "encoders": describe_encoders(plan.stores),
         "versions": library_versions(),
     }
     return without_none(table)
-
-
-def _all_splits(stores: StorePair, home: Path) -> Table:
-    """Return the fingerprint of every split of the data, where the home remembers them."""
-    version = version_of(home, stores.dataset, stores.split, stores.source)
-    return {} if version is None else dict(version.splits)
-
-
-def _describe_stores(plan: TrainPlan) -> Table:
-    described = {"train": describe_pair(plan.stores)}
-    if plan.validation is not None:
-        described["validation"] = describe_pair(plan.validation)
-    return described

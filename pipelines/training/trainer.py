@@ -20,20 +20,19 @@ from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
 from ..inputs.image_text import join_stores
-from ..inputs.pairs import PairDataset
-from ..inputs.store_selection import StorePair, require_there
+from ..inputs.store_selection import require_there
 from ..runs import run_folder
 from ..runs.log_reading import require_log
 from .batches import Batch, Batches
 from .checkpoint import TrainingState, load_state, restoring, save_state
+from .course import single_step_warning
 from .distributed import ALONE, ProcessGroup
-from .few_steps import single_step_warning
 from .initialise import ClosedFormInit
 from .log import RunLog, summary
 from .modules import build_trainable
 from .negative_queue import NegativeQueue
-from .optimisation import constant_with_warmup, cosine_by_epochs, cosine_with_warmup
 from .options import TrainPlan
+from .schedule import follow_plateau, learning_rate_factor
 from .step import TrainStep
 from .validation import Validation, pair_warnings, split_rows
 
@@ -68,7 +67,14 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
-        self.stores = self._open(plan.stores, home)
+        join = partial(
+            join_stores,
+            home=home,
+            residency=plan.options.residency,
+            device=device,
+            same_text=plan.options.same_text,
+        )
+        self.stores = join(plan.stores)
         self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
         if len(self.train_rows) < 2:
             reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
@@ -77,8 +83,9 @@ class Trainer:
                 f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
             )
         self.validation: Validation | None = None
+        # the others wait for the first one's numbers, and need neither its readers nor its memory
         if processes.is_first:
-            split = self._open(plan.validation, home) if plan.validation else None
+            split = join(plan.validation) if plan.validation else None
             self.validation = Validation.choose(split, self.stores, held_out)
         trainable = build_trainable(
             plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
@@ -87,6 +94,7 @@ class Trainer:
         self.adapter, self.objective = trainable.adapter, trainable.objective
         self._pool_once()
         self.optimiser, self.average = trainable.optimiser, trainable.average
+        # float16 has so few exponents that small gradients would vanish; other types need no scale
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.batches = Batches(
             self.stores,
@@ -102,6 +110,7 @@ class Trainer:
             self.teacher = self.validation.teacher()
         self.queue: NegativeQueue | None = None
         if plan.options.queue:
+            # by `belonging`, not `seconds_of`: a text that says the same is no negative either
             self.queue = NegativeQueue(
                 plan.options.queue,
                 self.stores.belonging,
@@ -122,12 +131,7 @@ class Trainer:
         self.counts = TrainingState()
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
-        """Train all epochs, keep the best weights in `folder`, and return what happened.
-
-        Args:
-            folder: The run folder.
-            progress: Receives the progress.
-            tensorboard: Whether to log for TensorBoard, too.
+        """Train all epochs, keep the best weights in the run folder, and return what happened.
 
         Raises:
             DivergedError: A loss is not finite.
@@ -138,6 +142,7 @@ class Trainer:
         with self.seeded(), log:
             self._restore(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
+            # solved in one process and copied: others may find the same directions with other signs
             if not self.counts.epoch:
                 self.processes.broadcast_from_rank0(
                     partial(self.start.run, self.train_rows, progress)
@@ -211,9 +216,11 @@ class Trainer:
         Raises:
             StoreNotFoundError: A store was removed meanwhile.
         """
+        # two ahead: one waits while another is read
         order = islice(self.batches.order(epoch), most)
         batches = prefetch(self.batches.load, order, ahead=2)
         for batch in self.counts.waiting_for(batches):
+            # maps of files stay readable after these were removed: a training would not notice
             require_there((self.plan.stores, self.plan.validation))
             yield batch
 
@@ -224,23 +231,29 @@ class Trainer:
             DivergedError: A loss is not finite.
         """
         self.adapter.train()
+        # whoever stopped amid an accumulated step, as a timing does, has left gradients
         self.optimiser.zero_grad(set_to_none=True)
         for number, batch in enumerate(batches, start=1):
             losses = self.train_step.add_gradient(batch)
             self._check_loss(losses["loss"], batch)
+            # batches left over at the end of an epoch are a step of their own, a smaller one
             if number % self.options.accumulate == 0 or number == self.num_batches:
-                self.train_step.take(self.rate_factor())
+                factor = learning_rate_factor(
+                    self.counts.step, self.options, self.course, plateau=self.counts.factor
+                )
+                self.train_step.take(factor)
                 self.counts.step += 1
             yield losses
 
     def _restore(self, folder: Path, progress: Progress) -> None:
-        """Go on where an earlier call was stopped, at the end of its last whole epoch."""
+        """Restore the end of the last whole epoch of a call that was stopped."""
         if not (folder / run_folder.STATE).is_file():
             return
         self.counts, others = load_state(
             folder, self.trainable.modules, self.optimiser, progress.note
         )
         require_log(folder, self.counts.log)
+        # what fails from here on is a file of another training, not a mistake in the options
         with restoring(folder):
             if self.average is not None:
                 self.average.load(others["average"])
@@ -262,13 +275,17 @@ class Trainer:
         score = self.score(record)
         if score > counts.best_score:
             counts.best, counts.best_score, counts.bad_epochs = record, score, 0
-            with self._averaged():
-                self._save(folder)
+            if self.processes.is_first:
+                table = {key: self.plan.table[key] for key in ("towers", "objective")}
+                with self._averaged():
+                    save_adapter(folder, self.adapter, self.objective, table=table)
+                counts.promise_best(folder)
         elif counts.epoch >= self.options.early_stopping_from:
             counts.bad_epochs += 1
         if self.options.schedule == "plateau":
-            self.follow_plateau(record["validation"]["loss"])
+            follow_plateau(counts, record["validation"]["loss"], self.options)
         counts.seconds += time.perf_counter() - began
+        # nothing goes on from a finished training: the report takes the place of the state
         if self._finished():
             return
         others = {
@@ -278,6 +295,7 @@ class Trainer:
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
+            # the log is durable before the state that vouches for its lines
             counts.log = log.promise()
             save_state(folder, counts, self.trainable.modules, self.optimiser, others)
             stopping.keep(run_folder.kept_of(folder, self.home))
@@ -295,33 +313,12 @@ class Trainer:
         all_done = self.counts.epoch >= self.course.epochs
         return all_done or 0 < self.options.early_stopping <= self.counts.bad_epochs
 
-    def follow_plateau(self, loss: float) -> None:
-        """Lower the learning rate where the loss has not fallen for some epochs."""
-        counts = self.counts
-        if loss < counts.lowest_loss * (1 - self.options.plateau_threshold):
-            counts.lowest_loss, counts.flat_epochs = loss, 0
-            return
-        counts.flat_epochs += 1
-        if counts.flat_epochs > self.options.plateau_patience:
-            counts.factor *= self.options.plateau_factor
-            counts.flat_epochs = 0
-
     def _averaged(self) -> AbstractContextManager[None]:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
         return self.average.in_place() if self.average else nullcontext()
 
-    def _open(self, pair: StorePair, home: Path) -> PairDataset:
-        residency = self.options.residency
-        return join_stores(
-            pair,
-            home=home,
-            residency=residency,
-            device=self.device,
-            same_text=self.options.same_text,
-        )
-
     def _pool_once(self) -> None:
-        """Have towers that begin with a pool read the tokens of a row once.
+        """Keep the pooled token of each row where a tower begins with a pool.
 
         A teacher reads them each time. On a GPU sums round by the size of a batch, which is another
         one after a resume, and `deterministic` promises one result.
@@ -332,7 +329,7 @@ class Trainer:
         is_float32 = self.dtype == torch.float32
         self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
         if self.validation is not None and self.validation.stores is not self.stores:
-            # which is without autocast
+            # True: it runs without autocast, whatever the training does
             self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
 
     def run_epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
@@ -358,30 +355,11 @@ class Trainer:
             "seconds_waiting": self.counts.seconds_waiting - waited_before,
             "images_per_second": self.course.rows * num_batches / self.course.batches / seconds,
         }
+        # before validation, which takes finite embeddings for granted
         self._check_weights()
         with self._averaged():
             validation = self.processes.broadcast_from_rank0(self.validate)
         return {**record, "validation": validation} if validation else record
-
-    def rate_factor(self) -> float:
-        """Return the factor of the schedule on the learning rate of the step to be taken."""
-        options, step, num_steps = self.options, self.counts.step, self.course.steps
-        first, last = (
-            rate / options.learning_rate for rate in (options.first_rate, options.last_rate)
-        )
-        if options.schedule == "cosine-epochs":
-            return cosine_by_epochs(
-                step,
-                epoch_steps=self.course.epoch_steps,
-                num_epochs=self.course.epochs,
-                warmup_steps=options.warmup_steps,
-                first=first,
-                last=last,
-            )
-        if options.schedule == "cosine":
-            return cosine_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
-        rise = constant_with_warmup(step, num_steps=num_steps, warmup=options.warmup)
-        return rise * self.counts.factor
 
     def _check_loss(self, loss: float, batch: Batch) -> None:
         """Refuse a batch whose loss is not finite, and name some of its items."""
@@ -412,18 +390,8 @@ class Trainer:
             batch_size=self.options.batch_size,
             device=self.device,
             teacher=self.teacher,
-            pairs=self.options.same_image if self.options.captions == "each" else None,
+            same_image=self.options.same_image if self.options.captions == "each" else None,
         )
-
-    def _save(self, folder: Path) -> None:
-        if not self.processes.is_first:
-            return
-        table = {
-            "towers": self.plan.table["towers"],
-            "objective": self.plan.table["objective"],
-        }
-        save_adapter(folder, self.adapter, self.objective, table=table)
-        self.counts.promise_best(folder)
 
     def _selection(self) -> str:
         if self.validation is None:

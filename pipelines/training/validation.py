@@ -1,12 +1,13 @@
-"""Measure an adapter on pairs that it is not trained on."""
+"""Validation of an adapter on pairs that it is not trained on."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from ...adapters.adapter import Adapter
 from ...adapters.objective import Objective, PairBatch, TeacherFeatures
@@ -15,6 +16,11 @@ from ..ranking.embeddings import PairedEmbeddings
 from ..ranking.recall import headline_recalls
 from ..runs.embed_stored import embed_pairs
 from .batches import teacher_of_rows
+
+# image rows, text rows, which of them belong together, and the weight of the batch
+_RowsOfBatch: TypeAlias = tuple[
+    Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], Bool[np.ndarray, "n m"], int
+]
 
 
 @dataclass(frozen=True)
@@ -32,29 +38,23 @@ class Validation:
     name: str
 
     @classmethod
-    def of_split(cls, stores: PairDataset) -> "Validation":
-        """Take all pairs of a split of their own."""
-        return cls(stores, stores.images, f"split {stores.pair.split!r}")
-
-    @classmethod
-    def held_out(cls, stores: PairDataset, rows: Int64[np.ndarray, " n"]) -> "Validation":
-        """Take some images of the split that is trained on."""
-        return cls(stores, rows, f"{len(rows)} held-out images of split {stores.pair.split!r}")
-
-    @classmethod
     def choose(
         cls,
         split: PairDataset | None,
         stores: PairDataset,
         held_out: Int64[np.ndarray, " n"],
     ) -> "Validation | None":
-        """Take a split of its own, else the images that were held out, else nothing."""
+        """Return that of a split of its own, else of the held-out images, else none."""
         if split is not None:
-            return cls.of_split(split)
-        return cls.held_out(stores, held_out) if len(held_out) else None
+            return cls(split, split.images, f"split {split.pair.split!r}")
+        if not len(held_out):
+            return None
+        name = f"{len(held_out)} held-out images of split {stores.pair.split!r}"
+        return cls(stores, held_out, name)
 
     def teacher(self) -> TeacherFeatures:
         """Return the averaged tokens of both sides, in the order of their embeddings."""
+        # sorted, as `embed_pairs` embeds them
         rows = self.stores.relations(np.sort(self.images)).rows
         return teacher_of_rows(self.stores, rows.image, rows.text)
 
@@ -70,32 +70,18 @@ class Validation:
         batch_size: int,
         device: torch.device,
         teacher: TeacherFeatures | None = None,
-        pairs: str | None = None,
+        same_image: str | None = None,
     ) -> dict[str, Any]:
-        """Return the loss and the recalls of both ways.
-
-        Args:
-            adapter: Embeds.
-            objective: Gives the loss.
-            batch_size: Rows of a batch.
-            device: Where the adapter is.
-            teacher: Features of all pairs, if the objective needs a teacher.
-            pairs: None for `mean_loss`; for `mean_loss_of_pairs` what captions of one image are.
-        """
+        """Return the loss and the recalls of both ways; the options are those of `mean_loss`."""
         embeddings = self.embed(adapter, device)
-        if pairs is None:
-            loss = mean_loss(
-                objective, embeddings, batch_size=batch_size, device=device, teacher=teacher
-            )
-        else:
-            loss = mean_loss_of_pairs(
-                objective,
-                embeddings,
-                batch_size=batch_size,
-                device=device,
-                teacher=teacher,
-                same_image=pairs,
-            )
+        loss = mean_loss(
+            objective,
+            embeddings,
+            batch_size=batch_size,
+            device=device,
+            teacher=teacher,
+            same_image=same_image,
+        )
         return {"loss": loss, **headline_recalls(embeddings)}
 
     def sample(self, most: int) -> "Validation":
@@ -119,32 +105,33 @@ def mean_loss(
     batch_size: int,
     device: torch.device,
     teacher: TeacherFeatures | None = None,
+    same_image: str | None = None,
 ) -> float:
-    """Return the mean loss over batches of `batch_size` images in order, each with its texts.
+    """Return the mean loss over batches as a training has them.
 
-    Between two text encoders: of the first text of each image, with its others.
+    A batch is of images in order, each with its texts; between two text encoders, of the first text
+    of each image, with its others. With `same_image` it is of pairs, each text once with its image,
+    in one fixed random order, and counts by its pairs.
+
+    Source of the latter: LightCRL and OneEncoder (lightweightCRL, commit e3421ad; OneEncoder,
+    commit 60b2b62) shuffle the pairs of validation once and weigh each batch by its pairs.
 
     Args:
         objective: Gives the loss.
         embeddings: All images and their texts.
-        batch_size: Images of a batch; the last may have fewer.
+        batch_size: Images or pairs of a batch; the last may have fewer.
         device: Where the loss is computed.
         teacher: Features of all of them, if the objective needs a teacher.
+        same_image: Whether texts of one image in a batch of pairs are `positive` or `negative` for
+            one another's image; None for batches of images.
     """
-    relevance = embeddings.texts_of_image
-    anchors = embeddings.anchors
-    rows = np.arange(len(embeddings.images)) if anchors is None else anchors
-    starts = range(0, len(rows), batch_size)
-    total = 0.0
-    for start in starts:
-        images = rows[start : start + batch_size]
-        answers = relevance.take(images)
-        texts = np.unique(answers.rows)
-        positives = np.zeros((len(images), len(texts)), dtype=bool)
-        lines = np.repeat(np.arange(len(images)), answers.counts)
-        positives[lines, np.searchsorted(texts, answers.rows)] = True
-        if embeddings.same_texts:  # one that two images have in common is not wrong for itself
-            positives |= images[:, None] == texts[None, :]
+    batches = (
+        _batches_of_images(embeddings, batch_size)
+        if same_image is None
+        else _batches_of_pairs(embeddings, batch_size, same_image)
+    )
+    total, weights = 0.0, 0
+    for images, texts, positives, weight in batches:
         batch = PairBatch(
             torch.from_numpy(embeddings.images[images]).to(device),
             torch.from_numpy(embeddings.texts[texts]).to(device),
@@ -152,61 +139,51 @@ def mean_loss(
             teacher=None if teacher is None else teacher.take(images, texts).to(device),
             sides=embeddings.sides,
         )
-        total += float(objective(batch).total)
-    return total / len(starts)
+        total += float(objective(batch).total) * weight
+        weights += weight
+    return total / weights
 
 
-@torch.no_grad()
-def mean_loss_of_pairs(
-    objective: Objective,
-    embeddings: PairedEmbeddings,
-    *,
-    batch_size: int,
-    device: torch.device,
-    teacher: TeacherFeatures | None = None,
-    same_image: str = "negative",
-) -> float:
-    """Return the mean loss a pair, each text once with its image, in one fixed random order.
-
-    Source: LightCRL and OneEncoder (lightweightCRL, commit e3421ad; OneEncoder, commit 60b2b62)
-    shuffle the pairs of validation once and weigh each batch by its pairs.
-
-    Args:
-        objective: Gives the loss.
-        embeddings: All images and their texts.
-        batch_size: Pairs of a batch; the last may have fewer.
-        device: Where the loss is computed.
-        teacher: Features of all of them, if the objective needs a teacher.
-        same_image: Whether texts of one image are `positive` or `negative` for one another's image.
-    """
+def _batches_of_images(embeddings: PairedEmbeddings, size: int) -> Iterator[_RowsOfBatch]:
     relevance = embeddings.texts_of_image
+    anchors = embeddings.anchors
+    rows = np.arange(len(embeddings.images)) if anchors is None else anchors
+    for start in range(0, len(rows), size):
+        images = rows[start : start + size]
+        answers = relevance.take(images)
+        texts = np.unique(answers.rows)
+        positives = np.zeros((len(images), len(texts)), dtype=bool)
+        lines = np.repeat(np.arange(len(images)), answers.counts)
+        positives[lines, np.searchsorted(texts, answers.rows)] = True
+        if embeddings.same_texts:  # one that two images have in common is not wrong for itself
+            positives |= images[:, None] == texts[None, :]
+        yield images, texts, positives, 1
+
+
+def _batches_of_pairs(
+    embeddings: PairedEmbeddings, size: int, same_image: str
+) -> Iterator[_RowsOfBatch]:
+    relevance = embeddings.texts_of_image
+    # the same order in every epoch: with another the loss would move by what shares a batch
     order = np.random.default_rng(0).permutation(len(relevance.rows))
     all_images = np.repeat(np.arange(len(relevance)), relevance.counts)[order]
     all_texts = relevance.rows[order]
-    total = 0.0
-    for start in range(0, len(order), batch_size):
-        images, texts = (rows[start : start + batch_size] for rows in (all_images, all_texts))
-        positives = torch.eye(len(images), dtype=torch.bool)
+    for start in range(0, len(order), size):
+        images, texts = (rows[start : start + size] for rows in (all_images, all_texts))
+        positives = np.eye(len(images), dtype=bool)
         if same_image == "positive":
             # a text of several images may be here twice, and the mask is of distinct sorted rows
             places, inverse = np.unique(texts, return_inverse=True)
             partners = [relevance.take(np.array([image])).rows for image in images.tolist()]
-            positives = partner_mask(partners, places)[:, inverse]
-        batch = PairBatch(
-            torch.from_numpy(embeddings.images[images]).to(device),
-            torch.from_numpy(embeddings.texts[texts]).to(device),
-            positives.to(device),
-            teacher=None if teacher is None else teacher.take(images, texts).to(device),
-            sides=embeddings.sides,
-        )
-        total += float(objective(batch).total) * len(images)
-    return total / len(order)
+            positives = partner_mask(partners, places).numpy()[:, inverse]
+        yield images, texts, positives, len(images)
 
 
 def split_rows(
     rows: Int64[np.ndarray, " n"], holdout: float, seed: int
-) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+) -> tuple[Int64[np.ndarray, " trained"], Int64[np.ndarray, " held"]]:
     """Return the rows to train on and those held out, each in order."""
+    # rounded up: any share above zero leaves an image to validate on
     count = math.ceil(holdout * len(rows))
     shuffled = np.random.default_rng(seed).permutation(rows)
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])

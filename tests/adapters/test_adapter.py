@@ -211,11 +211,12 @@ def test_embeddings_under_autocast_are_float32_and_close():
 def test_only_matrices_decay():
     adapter = build_adapter(SMALL, widths=WIDTHS, seed=0)
     clip = build_objective({"part": "clip"})
-    decayed, kept = parameter_groups(adapter, clip, weight_decay=0.05)
+    parameters = [*adapter.parameters(), *clip.parameters()]
+    decayed, others = parameter_groups(parameters, weight_decay=0.05)
     names = {id(p): name for name, p in [*adapter.named_parameters(), *clip.named_parameters()]}
     assert decayed["weight_decay"] == 0.05
-    assert kept["weight_decay"] == 0.0
-    undecayed = {names[id(p)] for p in kept["params"]}
+    assert others["weight_decay"] == 0.0
+    undecayed = {names[id(p)] for p in others["params"]}
     expected = {
         "log_scale",
         "steps.image/project.linear.bias",
@@ -224,13 +225,13 @@ def test_only_matrices_decay():
     }
     assert expected <= undecayed
     assert "steps.both/fuse.query.weight" in {names[id(p)] for p in decayed["params"]}
-    assert len(decayed["params"]) + len(kept["params"]) == len(names)
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
 
 
 def test_adapter_groups_make_an_optimiser_and_leave_frozen_parameters_out():
     adapter = build_adapter(both(p=PROJECT), widths=WIDTHS, seed=0)
     adapter.steps["text/p"].requires_grad_(False)
-    optimiser = torch.optim.AdamW(adapter.parameter_groups(0.1), lr=1e-3)
+    optimiser = torch.optim.AdamW(parameter_groups(adapter.parameters(), weight_decay=0.1), lr=1e-3)
     counts = [sum(p.numel() for p in group["params"]) for group in optimiser.param_groups]
     assert counts == [48, 4]
     assert count_parameters(adapter) == 52

@@ -158,7 +158,7 @@ def reseal(folder, change):
     (folder / "adapter.toml").write_text(config.to_toml(table))
     tensors = safetensors.torch.load_file(folder / "adapter.safetensors")
     hashes = {
-        "table": checkpoint._table_hash(table),
+        "table": checkpoint.table_hash(table),
         "tensors": checkpoint.tensor_hash(tensors),
     }
     metadata = {checkpoint.HASHES: config.canonical_json(hashes)}

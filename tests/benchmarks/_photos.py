@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from lightalign.featcache.sources.datasets.shapes import ShapesSource
+from lightalign.featcache.sources.datasets.shapes import ShapesOptions, ShapesSource
 from lightalign.featcache.types import Modality
 
 Rows = Sequence[dict[str, Any]]
@@ -22,7 +22,7 @@ def photo_rows(folder: Path, count: int) -> Rows:
         lines = (place / "captions.jsonl").read_text(encoding="utf-8").splitlines()[:count]
         found = [json.loads(line) for line in lines]
         return [{"image": str(place / row["image"]), "captions": row["captions"]} for row in found]
-    source = ShapesSource(Path(), train=count)
+    source = ShapesSource(Path(), ShapesOptions(train=count))
     texts = [item.text for item in source.items("train", Modality.TEXT)]
     rows = []
     for number, item in enumerate(source.items("train", Modality.IMAGE)):

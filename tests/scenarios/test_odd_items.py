@@ -130,9 +130,7 @@ def test_a_picture_that_becomes_a_pipe_ends_extraction_with_one_line(tmp_path: P
                 os.mkfifo(tmp_path / "data" / "b.jpg")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "lightalign.featcache.sources.readers.caption_source.fingerprint_items", then_replaced
-        )
+        patch.setattr("lightalign.featcache.sources.base.fingerprint_items", then_replaced)
         done = lightalign(
             *("extract", "--encoder", "toy-image", "--device", "cpu"),
             *("--data", f"image-text-table={tmp_path / 'data'}"),

@@ -281,8 +281,8 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     drawn = {image_of(trainer.stores.first.ids[row]) for step in steps for row in step.image}
     assert len(drawn) == SCENES["train"]
     # the texts of an image may lie in two shards, and a step may end in the midst of one
-    assert reader.store.num_shards <= reader._arrays._values.num_loads
-    assert reader._arrays._values.num_loads <= 2 * reader.store.num_shards + 2 * len(steps)
+    assert reader.store.num_shards <= reader.num_loads
+    assert reader.num_loads <= 2 * reader.store.num_shards + 2 * len(steps)
 
 
 def test_a_run_embeds_texts_through_either_side_as_from_its_stores(text_home, learnt):

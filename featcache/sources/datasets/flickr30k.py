@@ -4,50 +4,31 @@ Source: Young, Lai, Hodosh and Hockenmaier, From Image Descriptions to Visual De
 2014; splits of Karpathy and Fei-Fei, CVPR 2015.
 """
 
-from pathlib import Path
-
-from ..readers.caption_family import Family, read_family
-from ..readers.caption_source import CaptionSource
+from ..readers.caption_family import PublishedCaptions
 from ..tables.text_files import read_bar_file, read_token_file
 
-_FAMILY = Family(
-    name="flickr30k",
-    caption_files={
-        "results_20130124.token": read_token_file,
-        "results.csv": read_bar_file,
-    },
-    text_folders=("", "flickr30k_images"),
-    image_folders=(
+
+class Flickr30kSource(PublishedCaptions):
+    """Read Flickr30k in the official layout, Kaggle's, or from Karpathy's JSON file.
+
+    Splits come from `dataset_flickr30k.json` (its `restval` is `train`), else from a hash of the
+    image names. Captions come from the caption file where there is one, else from the JSON file.
+    """
+
+    title = "Flickr30k: 31,000 photos, five captions each"
+    published_as = "flickr30k"
+    caption_files = (
+        ("results_20130124.token", read_token_file),
+        ("results.csv", read_bar_file),
+    )
+    text_folders = ("", "flickr30k_images")
+    image_folders = (
         "flickr30k_images/flickr30k_images",  # Kaggle's archive nests them
         "flickr30k_images",
         "flickr30k-images",
         "images",
         "Images",
         "",
-    ),
-    split_lists={},
-    karpathy="dataset_flickr30k.json",
-    get_it="Get it from https://www.kaggle.com/datasets/hsankesara/flickr-image-dataset.",
-)
-
-
-class Flickr30kSource(CaptionSource):
-    """Read Flickr30k in the official layout, Kaggle's, or from Karpathy's JSON file.
-
-    Splits come from `dataset_flickr30k.json` (its `restval` is `train`), else from a hash of the
-    image names. Captions come from the caption file where there is one, else from the JSON file.
-
-    Args:
-        place: Folder of the dataset.
-        root: Absolute path of a folder below which images may lie, too.
-
-    Raises:
-        DatasetNotFoundError: No caption file or no image file is there.
-        DatasetFormatError: A text file cannot be understood, or names an image elsewhere.
-        SpecError: `root` is no absolute path of a folder.
-    """
-
-    title = "Flickr30k: 31,000 photos, five captions each"
-
-    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        super().__init__(place, *read_family(place, _FAMILY, allowed=root))
+    )
+    karpathy = "dataset_flickr30k.json"
+    get_it = "Get it from https://www.kaggle.com/datasets/hsankesara/flickr-image-dataset."

@@ -3,55 +3,37 @@
 Source: Hodosh, Young and Hockenmaier, Framing Image Description as a Ranking Task, JAIR 2013.
 """
 
-from pathlib import Path
-
-from ..readers.caption_family import Family, read_family
-from ..readers.caption_source import CaptionSource
+from ..readers.caption_family import PublishedCaptions
 from ..tables.text_files import read_caption_json_lines, read_kaggle_csv, read_token_file
 
-_FAMILY = Family(
-    name="flickr8k",
-    caption_files={
-        "Flickr8k.token.txt": read_token_file,
-        "captions.txt": read_kaggle_csv,
-        "captions.jsonl": read_caption_json_lines,
-    },
-    text_folders=("", "Flickr8k_text"),
-    image_folders=(
+
+class Flickr8kSource(PublishedCaptions):
+    """Read Flickr8k in the official layout, Kaggle's, Karpathy's, or from a `captions.jsonl`.
+
+    The official `dev` is `val`. Kaggle's files give no splits: they come from the official lists
+    or Karpathy's JSON file where those are there too, else from a hash of the image names.
+    """
+
+    title = "Flickr8k: 8,000 photos, five captions each"
+    published_as = "flickr8k"
+    caption_files = (
+        ("Flickr8k.token.txt", read_token_file),
+        ("captions.txt", read_kaggle_csv),
+        ("captions.jsonl", read_caption_json_lines),
+    )
+    text_folders = ("", "Flickr8k_text")
+    image_folders = (
         "Flicker8k_Dataset",  # spelled so in the official archive
         "Flickr8k_Dataset",
         "Flickr8k_Dataset/Flicker8k_Dataset",  # where unpacking the archive by name leaves it
         "Images",
         "images",
         "",
-    ),
-    split_lists={
-        "Flickr_8k.trainImages.txt": "train",
-        "Flickr_8k.devImages.txt": "val",
-        "Flickr_8k.testImages.txt": "test",
-    },
-    karpathy="dataset_flickr8k.json",
-    get_it="Get it from https://www.kaggle.com/datasets/adityajn105/flickr8k.",
-)
-
-
-class Flickr8kSource(CaptionSource):
-    """Read Flickr8k in the official layout, Kaggle's, Karpathy's, or from a `captions.jsonl`.
-
-    The official `dev` is `val`. Kaggle's files give no splits: they come from the official lists
-    or Karpathy's JSON file where those are there too, else from a hash of the image names.
-
-    Args:
-        place: Folder of the dataset.
-        root: Absolute path of a folder below which images may lie, too.
-
-    Raises:
-        DatasetNotFoundError: No caption file or no image file is there.
-        DatasetFormatError: A text file cannot be understood, or names an image elsewhere.
-        SpecError: `root` is no absolute path of a folder.
-    """
-
-    title = "Flickr8k: 8,000 photos, five captions each"
-
-    def __init__(self, place: Path, /, *, root: str | None = None) -> None:
-        super().__init__(place, *read_family(place, _FAMILY, allowed=root))
+    )
+    split_lists = (
+        ("Flickr_8k.trainImages.txt", "train"),
+        ("Flickr_8k.devImages.txt", "val"),
+        ("Flickr_8k.testImages.txt", "test"),
+    )
+    karpathy = "dataset_flickr8k.json"
+    get_it = "Get it from https://www.kaggle.com/datasets/adityajn105/flickr8k."

@@ -6,7 +6,6 @@ from ..base import missing_dataset
 from ..readers.class_folders import LAYOUTS, read_classes
 from ..readers.class_source import ClassSource
 from ..readers.class_tables import ClassTableOptions
-from ..tables.table import TableFormat
 
 
 class ImageFolderSource(ClassSource):
@@ -17,13 +16,7 @@ class ImageFolderSource(ClassSource):
 
     Args:
         place: Folder of the dataset, or a table like `index.csv` of any name and format.
-        root: Absolute path of a folder below which images of a table may lie, too.
-        image_column: Column of image paths; None recognises it by the usual names.
-        class_column: Column of classes, alike.
-        split_column: Column of split names; a table may lack it only under its default name.
-        delimiter: Character between cells, such as `;` or `tab`; None finds it out.
-        encoding: Encoding of the text, such as `cp1252`; None finds it out.
-        quoted: Whether cells may be quoted; if not, a quote is a letter like any other.
+        options: See `ClassTableOptions`.
 
     Raises:
         DatasetNotFoundError: There is no class folder with images.
@@ -33,30 +26,11 @@ class ImageFolderSource(ClassSource):
     """
 
     title = "Your own images in a folder for each class, or listed in index.csv"
+    Options = ClassTableOptions
 
-    def __init__(
-        self,
-        place: Path,
-        /,
-        *,
-        root: str | None = None,
-        image_column: str | None = None,
-        class_column: str | None = None,
-        split_column: str = "split",
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quoted: bool = True,
-    ) -> None:
-        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        options = ClassTableOptions(
-            image_column=image_column,
-            class_column=class_column,
-            split_column=split_column,
-            allowed=root,
-            form=form,
-        )
-        classed = read_classes(place, options)
-        if classed is None:
+    def __init__(self, place: Path, options: ClassTableOptions) -> None:
+        images = read_classes(place, options)
+        if images is None:
             get_it = "It is your own folder of images."
             raise missing_dataset("image-folder", place, LAYOUTS, get_it)
-        super().__init__(place, classed)
+        super().__init__(place, images)

@@ -2,20 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ...item_ids import storable_id
 from ...regular_files import is_regular
-from ..base import missing_dataset
-from ..readers.caption_source import (
-    CaptionedImages,
-    CaptionSource,
-    counted,
-    splits_by_folder,
-    with_hashed_splits,
-)
-from ..readers.image_files import LeftOut, image_files
+from ..base import counted, missing_dataset
+from ..readers.caption_source import CaptionedImages, CaptionSource
+from ..readers.image_files import LeftOut, paths_below
+from ..splits import splits_by_folder
 from ..tables.decoding import read_any_text
 from ..tables.delimited import lines_of
 
@@ -38,36 +33,38 @@ class ImageTextFilesSource(CaptionSource):
 
     title = "Your own images, each with its captions in a .txt file beside it"
 
-    def __init__(self, place: Path, /) -> None:
+    def __init__(self, place: Path) -> None:
         left_out = LeftOut(place, expected=_SUFFIX)
-        files = image_files(place, left_out) if place.is_dir() else []
-        paths = {path.relative_to(place).as_posix(): path for path in files}
-        texts = {name: _Captions.beside(path) for name, path in paths.items()}
+        paths = paths_below(place, left_out)
+        texts = {name: _captions_beside(Path(path)) for name, path in paths.items()}
         captions = {name: text.lines if text else () for name, text in texts.items()}
         if not any(captions.values()):
             get_it = "It is your own folder of images."
             raise missing_dataset("image-text-files", place, ("image.jpg with image.txt",), get_it)
-        images = CaptionedImages(place, captions, {}, _notes(texts, left_out))
-        super().__init__(place, _with_splits(images), paths)
+        split_of = splits_by_folder(captions)
+        images = CaptionedImages(place, captions, split_of or {}, _notes(texts, left_out))
+        if split_of is None:
+            remedy = "to choose, put the images into folders train, val and test"
+            images = images.with_hashed_splits(remedy=remedy)
+        super().__init__(place, images, paths)
 
 
-@dataclass(frozen=True)
-class _Captions:
+class _Captions(NamedTuple):
     """Lines of a text file, and the encoding that it was in."""
 
     file: Path
     lines: tuple[str, ...]
     encoding: str
 
-    @classmethod
-    def beside(cls, image: Path) -> "_Captions | None":
-        """Return the captions in the text file beside an image, or None where there is none."""
-        file = image.with_suffix(_SUFFIX)
-        if not is_regular(file):
-            return None
-        decoded = read_any_text(file)
-        lines = (line.strip() for line in lines_of(decoded))
-        return cls(file, tuple(line for line in lines if line), decoded.title)
+
+def _captions_beside(image: Path) -> _Captions | None:
+    """Return the captions in the text file beside an image, or None where there is none."""
+    file = image.with_suffix(_SUFFIX)
+    if not is_regular(file):
+        return None
+    decoded = read_any_text(file)
+    lines = (line.strip() for line in lines_of(decoded))
+    return _Captions(file, tuple(line for line in lines if line), decoded.title)
 
 
 def _notes(texts: Mapping[str, _Captions | None], left_out: LeftOut) -> tuple[str, ...]:
@@ -88,11 +85,3 @@ def _notes(texts: Mapping[str, _Captions | None], left_out: LeftOut) -> tuple[st
         if encoding != "UTF-8"
     ]
     return (*notes, *left_out.notes())
-
-
-def _with_splits(images: CaptionedImages) -> CaptionedImages:
-    split_of = splits_by_folder(images.captions)
-    if split_of is not None:
-        return replace(images, split_of=split_of)
-    remedy = "to choose, put the images into folders train, val and test"
-    return with_hashed_splits(images, remedy=remedy)

@@ -4,14 +4,19 @@ Source: Marelli et al., A SICK cure for the evaluation of compositional distribu
 models, LREC 2014.
 """
 
-from pathlib import Path
+from ..readers.graded_files import PublishedPairs, glue_like
+from ..readers.graded_source import Scale
 
-from ..readers.graded_files import GradedFamily, glue_like, read_graded
-from ..readers.graded_source import GradedSource, Scale
 
-_FAMILY = GradedFamily(
-    name="sick",
-    layouts=(
+class SickSource(PublishedPairs):
+    """Read SICK as SemEval 2014 has it (`SICK_train.txt`), or as the one file `SICK.txt`.
+
+    The trial part is `val`. Entailment is not read.
+    """
+
+    title = "SICK: pairs of sentences, relatedness graded 1 to 5"
+    published_as = "sick"
+    layouts = (
         {
             "train": "SICK_train.txt",
             "val": "SICK_trial.txt",
@@ -19,29 +24,8 @@ _FAMILY = GradedFamily(
         },
         {"all": "SICK.txt"},
         *glue_like("sick"),
-    ),
-    grade_names=("relatedness_score", "relatedness"),
-    scale=Scale(1.0, 5.0, binary=False),
-    get_it="Get it from https://zenodo.org/records/2787612.",
-    split_name="semeval_set",
-)
-
-
-class SickSource(GradedSource):
-    """Read SICK as SemEval 2014 has it (`SICK_train.txt`), or as the one file `SICK.txt`.
-
-    The trial part is `val`. Entailment is not read.
-
-    Args:
-        root: Folder of the dataset, or one of its files.
-
-    Raises:
-        DatasetNotFoundError: None of the files is there.
-        DatasetFormatError: A file cannot be understood.
-    """
-
-    title = "SICK: pairs of sentences, relatedness graded 1 to 5"
-
-    def __init__(self, root: Path) -> None:
-        rows, notes = read_graded(root, _FAMILY)
-        super().__init__(root, rows, scale=_FAMILY.scale, notes=notes)
+    )
+    grade_names = ("relatedness_score", "relatedness")
+    scale = Scale(1.0, 5.0, binary=False)
+    get_it = "Get it from https://zenodo.org/records/2787612."
+    split_column = "semeval_set"

@@ -6,27 +6,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import SpecError
+from ..base import ReadReport, format_error
 from ..readers.graded_files import FIRST_NAMES, SECOND_NAMES, grade_of, with_split
 from ..readers.graded_source import GradedRow, GradedSource, Scale, split_by_hash
 from ..tables.columns import left_columns
-from ..tables.decoding import format_error
-from ..tables.table import (
-    Cells,
-    Table,
-    TableFormat,
-    find_table,
-    open_table,
-    require_column,
-    split_column_of,
-    unrecognised,
-    usual_columns,
-)
+from ..tables.table import Table, TableFormat, open_table
+from ..tables.table_files import Cells, find_table
 from ..tables.text_files import is_missing, text_of
 
 # Usual names, the preferred first; compared in lower case.
 _GRADE_NAMES = ("grade", "score", "similarity", "relatedness", "label", "is_duplicate", "quality")
 _BINARY = frozenset({0.0, 1.0})
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPairTableOptions(TableFormat):
+    """Options of a table of graded pairs of texts; what is None is found out.
+
+    Attributes:
+        first_column: Column of one text.
+        second_column: Column of the other.
+        grade_column: Column of grades.
+        split_column: Column of split names; the table may lack it only under its default name.
+        lowest: Grade of two texts that mean nothing alike; the least of the table if None.
+        highest: Grade of two texts that mean the same; the largest of the table if None.
+    """
+
+    first_column: str | None = None
+    second_column: str | None = None
+    grade_column: str | None = None
+    split_column: str = "split"
+    lowest: float | None = None
+    highest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,15 +58,7 @@ class TextPairTableSource(GradedSource):
 
     Args:
         root: The table, or a folder that holds exactly one.
-        first_column: Column of one text; None recognises it by the usual names.
-        second_column: Column of the other, alike.
-        grade_column: Column of grades, alike.
-        split_column: Column of split names; the table may lack it only under its default name.
-        lowest: Grade of two texts that mean nothing alike; the least of the table if None.
-        highest: Grade of two texts that mean the same; the largest of the table if None.
-        delimiter: Character between cells, such as `;` or `tab`; None finds it out.
-        encoding: Encoding of the text, such as `cp1252`; None finds it out.
-        quoted: Whether cells may be quoted; if not, a quote is a letter like any other.
+        options: See `TextPairTableOptions`.
 
     Raises:
         DatasetNotFoundError: There is no table.
@@ -65,84 +69,60 @@ class TextPairTableSource(GradedSource):
     """
 
     title = "Your own csv, tsv, json, jsonl or parquet table of two texts and a grade or label"
+    Options = TextPairTableOptions
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        first_column: str | None = None,
-        second_column: str | None = None,
-        grade_column: str | None = None,
-        split_column: str = "split",
-        lowest: float | None = None,
-        highest: float | None = None,
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quoted: bool = True,
-    ) -> None:
-        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        table = open_table(find_table(root, name="text-pair-table", what="pairs of texts"), form)
+    def __init__(self, root: Path, options: TextPairTableOptions) -> None:
+        files = find_table(root, name="text-pair-table", content="pairs of texts")
+        table = open_table(files, options)
         columns = _Columns(
-            first=_column(table, first_column, FIRST_NAMES, "first_column"),
-            second=_column(table, second_column, SECOND_NAMES, "second_column"),
-            grade=_column(table, grade_column, _GRADE_NAMES, "grade_column"),
-            split=split_column_of(table, split_column),
+            first=_column(table, options.first_column, FIRST_NAMES, "first_column"),
+            second=_column(table, options.second_column, SECOND_NAMES, "second_column"),
+            grade=_column(table, options.grade_column, _GRADE_NAMES, "grade_column"),
+            split=table.split_column(options.split_column),
         )
         rows = _read_rows(table, columns)
-        scale, scale_note = _scale(table.file, rows, lowest, highest)
-        read = ", ".join(name for name in vars(columns).values() if name is not None)
-        notes = [f"columns read: {read}; {scale_note}", *table.notes, *table.ledger.notes()]
+        scale, scale_note = _scale(table.name, rows, options.lowest, options.highest)
+        names = ", ".join(name for name in vars(columns).values() if name is not None)
+        notes = [f"columns read: {names}; {scale_note}", *table.notes, *table.ledger.notes()]
         by_split: dict[str, list[GradedRow]] = {}
         if columns.split is None:
-            remedy = f"add a column {split_column!r} to choose"
+            remedy = f"add a column {options.split_column!r} to choose"
             by_split, note = split_by_hash(rows, remedy=remedy)
             notes.append(note)
         else:
             for row in rows:
                 by_split.setdefault(row.split or "", []).append(row)
-        super().__init__(root, by_split, scale=scale, notes=notes, skipped=table.ledger.rows)
+        report = ReadReport(notes=tuple(notes), skipped_rows=tuple(table.ledger.rows))
+        super().__init__(root, by_split, scale=scale, report=report)
 
 
 def _column(table: Table, asked: str | None, usual: Sequence[str], option: str) -> str:
     if asked is not None:
-        return require_column(table, asked, option)
-    columns = usual_columns(table, usual)
+        return table.require_column(asked, option)
+    columns = table.usual_columns(usual)
     if not columns:
-        what = "grades" if option == "grade_column" else "texts"
-        raise unrecognised(table, what, usual, option, left_columns(table.columns, ("split",)))
+        content = "grades" if option == "grade_column" else "texts"
+        raise table.unrecognised(content, usual, option, left_columns(table.columns, ("split",)))
     return columns[0]
 
 
 def _read_rows(table: Table, columns: _Columns) -> list[GradedRow]:
-    wanted = [name for name in vars(columns).values() if name is not None]
     rows = []
-    for number, (place, cells) in enumerate(table.read(wanted), start=1):
-        row = _read_row(table, columns, number, place, cells)
-        if row is None:
+    for number, (place, cells) in enumerate(table.read(list(vars(columns).values())), start=1):
+        try:
+            first, second = _text(cells, columns.first), _text(cells, columns.second)
+            grade = grade_of(_with_point(cells.get(columns.grade)), None)
+        except ValueError as error:
+            table.ledger.skip(place, str(error))
             continue
+        row = GradedRow(first, second, grade, number)
         if columns.split is not None:
-            row = with_split(row, cells.get(columns.split), table.file, place)
+            row = with_split(row, cells.get(columns.split), table.name, place)
         rows.append(row)
     table.ledger.check(len(rows))
     if not rows:
-        raise format_error(table.file, "", "holds no pairs")
+        raise format_error(table.name, "", "holds no pairs")
     return rows
-
-
-def _read_row(
-    table: Table, columns: _Columns, number: int, place: str, cells: Cells
-) -> GradedRow | None:
-    """Return the pair of a row, or None where a cell holds something else, which is listed."""
-    try:
-        return GradedRow(
-            first=_text(cells, columns.first),
-            second=_text(cells, columns.second),
-            grade=grade_of(_with_point(cells.get(columns.grade)), None),
-            number=number,
-        )
-    except ValueError as error:
-        table.ledger.skip(place, str(error))
-        return None
 
 
 def _with_point(cell: object) -> object:

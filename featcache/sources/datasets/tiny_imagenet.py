@@ -4,14 +4,14 @@ Source: Le and Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...item_ids import storable_id
 from ...regular_files import is_regular
-from ..base import missing_dataset
-from ..readers.class_source import Classed, ClassedImages, ClassSource, PictureFiles
-from ..tables.decoding import format_error
+from ..base import ReadReport, format_error, missing_dataset
+from ..readers.class_source import ClassedImage, ClassedImages, ClassSource
+from ..readers.images import require_images
 from ..tables.text_files import read_lines
 
 _FOLDER = "tiny-imagenet-200"
@@ -47,11 +47,10 @@ class TinyImagenetSource(ClassSource):
                 [_LISTED, f"{_FOLDER}/{_LISTED}"],
                 "Get it from http://cs231n.stanford.edu/tiny-imagenet-200.zip and unpack it.",
             )
-        images, paths = _read(place)
-        super().__init__(root, Classed(images, PictureFiles(paths)))
+        super().__init__(root, _read(place))
 
 
-def _read(place: Path) -> tuple[ClassedImages, dict[str, Path]]:
+def _read(place: Path) -> ClassedImages:
     listed = place / _LISTED
     wnids = [line.strip() for _, line in read_lines(listed)]
     if not wnids:
@@ -59,24 +58,24 @@ def _read(place: Path) -> tuple[ClassedImages, dict[str, Path]]:
     index_of = {wnid: index for index, wnid in enumerate(wnids)}
     if len(index_of) < len(wnids):
         raise format_error(listed, "", "names a class twice")
-    class_of: dict[str, int] = {}
-    split_of: dict[str, str] = {}
-    paths: dict[str, Path] = {}
-    for split, rows in (("train", _train(place, wnids)), ("val", _val(place, index_of))):
-        for path, wnid in rows:
-            image_id = storable_id(path.relative_to(place).as_posix())
-            class_of[image_id], split_of[image_id] = index_of[wnid], split
-            paths[image_id] = path
-    if not paths:
+    images = {
+        storable_id(path.relative_to(place).as_posix()): ClassedImage(
+            str(path), index_of[wnid], split
+        )
+        for split, rows in (("train", _train(place, wnids)), ("val", _val(place, index_of)))
+        for path, wnid in rows
+    }
+    if not images:
         problem = f"names {len(wnids)} classes, but train/{wnids[0]}/images holds no image"
         raise format_error(listed, "", problem)
     names, notes = _names(place, wnids)
     if any((place / "test").glob("images/*")):
         notes += ("the published test images have no labels and are left out",)
-    empty = set(index_of.values()) - set(class_of.values())
+    empty = set(index_of.values()) - {image.label for image in images.values()}
     if empty:
         notes += (f"{len(empty):,} of {len(wnids):,} classes without any image",)
-    return ClassedImages(listed, names, class_of, split_of, notes), paths
+    require_images([image.place for image in images.values()])
+    return ClassedImages(origin=listed, names=names, images=images, report=ReadReport(notes=notes))
 
 
 def _train(place: Path, wnids: Sequence[str]) -> list[tuple[Path, str]]:
@@ -87,15 +86,15 @@ def _train(place: Path, wnids: Sequence[str]) -> list[tuple[Path, str]]:
     ]
 
 
-def _val(place: Path, known: dict[str, int]) -> list[tuple[Path, str]]:
+def _val(place: Path, index_of: Mapping[str, int]) -> list[tuple[Path, str]]:
     file = place / "val" / _ANNOTATIONS
     rows = []
-    for at, line in read_lines(file) if is_regular(file) else ():
+    for line_number, line in read_lines(file) if is_regular(file) else ():
         name, tab, rest = line.partition("\t")
         wnid = rest.partition("\t")[0].strip()
-        if not tab or wnid not in known or "/" in name or name in ("", "..", "."):
+        if not tab or wnid not in index_of or "/" in name or name in ("", "..", "."):
             problem = f"expected name.JPEG<TAB>class of {_LISTED}, found {line!r:.60}"
-            raise format_error(file, at, problem)
+            raise format_error(file, line_number, problem)
         rows.append((place / "val" / "images" / name, wnid))
     return rows
 
@@ -106,10 +105,10 @@ def _names(place: Path, wnids: Sequence[str]) -> tuple[tuple[str, ...], tuple[st
     if not is_regular(file):
         return tuple(wnids), (f"{file.name} is missing: classes go by their WordNet ids",)
     words: dict[str, str] = {}
-    for at, line in read_lines(file):
+    for line_number, line in read_lines(file):
         wnid, tab, text = line.partition("\t")
         if not tab or not text.strip():
-            raise format_error(file, at, f"expected id<TAB>words, found {line!r:.60}")
+            raise format_error(file, line_number, f"expected id<TAB>words, found {line!r:.60}")
         words[wnid] = text.strip()
     lacking = [wnid for wnid in wnids if wnid not in words]
     if lacking:

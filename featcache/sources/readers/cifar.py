@@ -5,7 +5,7 @@ Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,12 +16,10 @@ from ...errors import DatasetNotFoundError
 from ...item_ids import storable_id
 from ...regular_files import is_regular, read_regular
 from ...types import Item
-from ..base import Doubt, missing_dataset
-from ..tables.decoding import format_error
-from ..tables.table import TableFormat
+from ..base import Doubt, ImageReader, format_error, missing_dataset
 from .class_folders import LAYOUTS, read_class_folders
-from .class_source import Classed, ClassedImages, ClassSource, Pictures
-from .class_tables import ClassTableOptions
+from .class_source import ClassedImage, ClassedImages, ClassSource
+from .class_tables import ClassTableOptions, IndexOptions
 from .plain_pickle import read_plain_pickle
 from .tar_files import read_tar_files
 
@@ -60,140 +58,97 @@ class Packing:
         return (*self.train, self.test, self.names)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Pixels and labels of the images in one file."""
-
-    pixels: UInt8[np.ndarray, "n 3 32 32"]
-    labels: Int64[np.ndarray, " n"]
+_Planes = UInt8[np.ndarray, "n 3 32 32"]  # red, green and blue, one after another
+_Labels = Int64[np.ndarray, " n"]
 
 
-class PictureArrays(Pictures):
-    """Pictures of a dataset that are arrays of pixels.
+class PixelReader(ImageReader):
+    """Reader of images that are rows of arrays of pixels; a place is an array and a row.
 
     Args:
-        arrays: Pixels of many pictures each.
-        places: Array and row of each picture, by image id.
+        arrays: Pixels of many images each.
     """
 
-    def __init__(
-        self,
-        arrays: Sequence[UInt8[np.ndarray, "_ 3 32 32"]],
-        places: Mapping[str, tuple[int, int]],
-    ) -> None:
+    def __init__(self, arrays: Sequence[UInt8[np.ndarray, "_ 3 32 32"]]) -> None:
         self._arrays = arrays
-        self._places = places
 
-    def item(self, image_id: str) -> Item:
-        """Return one of them, as a PPM file: a line of text and the pixels as they are."""
-        pixels = self._pixels(image_id).transpose(1, 2, 0)
+    def item(self, image_id: str, place: tuple[int, int]) -> Item:
+        """Return an image as a PPM file: a line of text and the pixels as they are."""
+        pixels = self._pixels(place).transpose(1, 2, 0)
         return Item(id=image_id, data=f"P6 {_SIZE} {_SIZE} 255\n".encode() + pixels.tobytes())
 
-    def digest(self, image_ids: Sequence[str]) -> str | None:
-        """Return a hash of the pixels of some."""
+    def digest(self, places: Sequence[tuple[int, int]]) -> str | None:
+        """Return a hash of the pixels of images."""
         digest = hashlib.sha256()
-        for image_id in image_ids:
-            digest.update(self._pixels(image_id).tobytes())
+        for place in places:
+            digest.update(self._pixels(place).tobytes())
         return digest.hexdigest()
 
-    def _pixels(self, image_id: str) -> UInt8[np.ndarray, "3 32 32"]:
-        array, row = self._places[image_id]
+    def _pixels(self, place: tuple[int, int]) -> UInt8[np.ndarray, "3 32 32"]:
+        array, row = place
         pixels: np.ndarray = self._arrays[array][row]
         return pixels
 
 
 class CifarSource(ClassSource):
-    """Serve CIFAR in any packing; folders of as many other classes are somebody's own."""
+    """Serve CIFAR in any packing: for C or for Python, packed or not, or in class folders.
 
+    The published files in `place` or in their own folder below it go before archives, and these
+    before class folders; folders of as many other classes are somebody's own. Ids are
+    `train-00000` and so on in the order of the files, the same in every packing; in class folders
+    they are paths. No file of it is unpacked onto the disk, and pickles are read without running
+    anything of them.
+
+    Args:
+        place: Folder of the dataset, or the archive as downloaded.
+        options: Options of an `index.csv`.
+
+    Raises:
+        DatasetNotFoundError: Nothing of it is there, or some of the files are not.
+        DatasetFormatError: A file cannot be understood, or names an image elsewhere.
+        SpecError: `root` is no absolute path of a folder, or an option of a table is given, and
+            there is none.
+    """
+
+    Options = IndexOptions
     published_as: ClassVar[str]  # name of the dataset
     packings: ClassVar[tuple[Packing, ...]]  # how it is published, the preferred first
     num_classes: ClassVar[int]
     some_classes: ClassVar[tuple[str, ...]]  # names of published ones
 
-    def __init__(
-        self,
-        place: Path,
-        /,
-        *,
-        root: str | None = None,
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quoted: bool = True,
-    ) -> None:
-        form = TableFormat(delimiter=delimiter, encoding=encoding, quoted=quoted)
-        classed = read_cifar(
-            place,
-            self.published_as,
-            self.packings,
-            num_classes=self.num_classes,
-            get_it="Get it from https://www.cs.toronto.edu/~kriz/cifar.html.",
-            options=ClassTableOptions(allowed=root, form=form),
-        )
-        super().__init__(place, classed)
+    def __init__(self, place: Path, options: IndexOptions) -> None:
+        super().__init__(place, self._read(place, ClassTableOptions(**vars(options))))
 
-    def doubt(self) -> Doubt | None:
-        """Return why class folders are not those of the published dataset, or None."""
-        if isinstance(self._pictures, PictureArrays):
-            return None
-        names = self._images.names
-        lacking = [name for name in self.some_classes if name not in names]
-        if not lacking:
-            return None
-        return Doubt(None, f"has no class {lacking[0]!r}", stands=False, is_open=False)
-
-
-def read_cifar(
-    root: Path,
-    name: str,
-    packings: Sequence[Packing],
-    *,
-    num_classes: int,
-    get_it: str,
-    options: ClassTableOptions,
-) -> Classed:
-    """Return the images of a dataset with classes and splits, whichever way they are packed.
-
-    The published files in `root` or in their own folder below it go before archives, and these
-    before class folders. Ids are `train-00000` and so on in the order of the files, the same in
-    every packing; in class folders they are paths. No file of it is unpacked onto the disk.
-
-    Args:
-        root: Folder of the dataset, or the archive itself.
-        name: Name of the dataset.
-        packings: How it is published, the preferred first.
-        num_classes: Number of classes.
-        get_it: Where a user can get the files.
-        options: What a user says of an index.
-
-    Raises:
-        DatasetNotFoundError: Nothing of it is there, or some of the files are not.
-        DatasetFormatError: A file cannot be understood.
-        SpecError: An option of a table is given, and there is none.
-    """
-    for packing in packings:
-        for place in (root, root / packing.folder):
-            if any(is_regular(place / file) for file in packing.files):
-                options.require_none(place)
-                return _read_packed(packing, place, _read_folder(packing, place), num_classes)
-    for packing in packings:
-        archive = root if is_regular(root) else root / packing.archive
-        if archive.name == packing.archive and is_regular(archive):
-            options.require_none(archive)
-            return _read_packed(packing, archive, _read_archive(packing, archive), num_classes)
-    classed = read_class_folders(root, options)
-    if classed is not None:
-        images = classed.images
-        if len(images.names) != num_classes:
-            problem = (
-                f"holds {len(images.names)} classes, and {name} has {num_classes}: get all of them,"
-                f" or read these by --data image-folder={root}"
-            )
-            raise format_error(images.place, "", problem)
-        return classed
-    looked_for = [
-        text for layout in packings for text in (f"{layout.folder}/{layout.test}", layout.archive)
-    ]
-    raise missing_dataset(name, root, [*looked_for, *LAYOUTS], get_it)
+    def _read(self, root: Path, options: ClassTableOptions) -> ClassedImages:
+        for packing in self.packings:
+            for place in (root, root / packing.folder):
+                if any(is_regular(place / file) for file in packing.files):
+                    options.require_none(place)
+                    contents = _read_folder(packing, place)
+                    return _read_packed(packing, place, contents, self.num_classes)
+        # unpacked files are read in place; an archive has to be read from its beginning
+        for packing in self.packings:
+            archive = root if is_regular(root) else root / packing.archive
+            if archive.name == packing.archive and is_regular(archive):
+                options.require_none(archive)
+                contents = _read_archive(packing, archive)
+                return _read_packed(packing, archive, contents, self.num_classes)
+        images = read_class_folders(root, options)
+        if images is None:
+            files = [(f"{kind.folder}/{kind.test}", kind.archive) for kind in self.packings]
+            looked_for = [text for layout in files for text in layout]
+            get_it = "Get it from https://www.cs.toronto.edu/~kriz/cifar.html."
+            raise missing_dataset(self.published_as, root, [*looked_for, *LAYOUTS], get_it)
+        if len(images.names) != self.num_classes:
+            counts = f"{len(images.names)} classes, and {self.published_as} has {self.num_classes}"
+            ways = f"get all of them, or read these by --data image-folder={root}"
+            raise format_error(images.origin, "", f"holds {counts}: {ways}")
+        doubts = [
+            Doubt(None, f"has no class {name!r}", stands=False, is_open=False)
+            for name in self.some_classes
+            if name not in images.names
+        ]
+        return replace(images, report=replace(images.report, doubt=next(iter(doubts), None)))
 
 
 def _read_folder(packing: Packing, place: Path) -> dict[str, bytes]:
@@ -217,7 +172,7 @@ def _read_archive(packing: Packing, archive: Path) -> dict[str, bytes]:
 
 def _read_packed(
     packing: Packing, place: Path, contents: Mapping[str, bytes], num_classes: int
-) -> Classed:
+) -> ClassedImages:
     lacking = [file for file in packing.files if file not in contents]
     if lacking:
         raise DatasetNotFoundError(
@@ -227,25 +182,22 @@ def _read_packed(
     if len(names) != num_classes:
         problem = f"names {len(names)} classes, expected {num_classes}"
         raise format_error(place / packing.names, "", problem)
-    class_of: dict[str, int] = {}
-    places: dict[str, tuple[int, int]] = {}
+    images: dict[str, ClassedImage] = {}
     arrays: list[np.ndarray] = []
-    next_of = {"train": 0, "test": 0}
+    num_images = {"train": 0, "test": 0}
     for file in (*packing.train, packing.test):
         split = "test" if file == packing.test else "train"
-        batch = _read_batch(packing, contents[file], place / file)
-        if len(batch.labels) and not 0 <= batch.labels.min() <= batch.labels.max() < num_classes:
-            bounds = [int(batch.labels.min()), int(batch.labels.max())]
+        pixels, labels = _read_batch(packing, contents[file], place / file)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+            bounds = [int(labels.min()), int(labels.max())]
             problem = f"classes are 0 to {num_classes - 1}, found {bounds}"
             raise format_error(place / file, "", problem)
-        for row, label in enumerate(batch.labels.tolist()):
-            image_id = f"{split}-{next_of[split]:05d}"
-            class_of[image_id], places[image_id] = label, (len(arrays), row)
-            next_of[split] += 1
-        arrays.append(batch.pixels)
-    split_of = {image_id: image_id.partition("-")[0] for image_id in class_of}
-    images = ClassedImages(place, names, class_of, split_of)
-    return Classed(images, PictureArrays(arrays, places))
+        for row, label in enumerate(labels.tolist()):
+            image = ClassedImage((len(arrays), row), label, split)
+            images[f"{split}-{num_images[split]:05d}"] = image
+            num_images[split] += 1
+        arrays.append(pixels)
+    return ClassedImages(origin=place, names=names, images=images, reader=PixelReader(arrays))
 
 
 def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]:
@@ -259,7 +211,7 @@ def _read_names(packing: Packing, content: bytes, file: Path) -> tuple[str, ...]
     return tuple(map(storable_id, texts))
 
 
-def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
+def _read_batch(packing: Packing, content: bytes, file: Path) -> tuple[_Planes, _Labels]:
     if packing.labels_key is None:
         size = packing.label_bytes + _NUM_BYTES
         if not content or len(content) % size:
@@ -267,7 +219,7 @@ def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
             raise format_error(file, "", f"{problem}: it is cut off or another file")
         records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
         labels = records[:, packing.label_bytes - 1].astype(np.int64)
-        return _Batch(_planes(records[:, packing.label_bytes :]), labels)
+        return records[:, packing.label_bytes :].reshape(-1, 3, _SIZE, _SIZE), labels
     table = read_plain_pickle(content, file=file)
     pixels, labels = _value(table, "data", file), _value(table, packing.labels_key, file)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
@@ -277,13 +229,7 @@ def _read_batch(packing: Packing, content: bytes, file: Path) -> _Batch:
     if pixels.shape != (len(labels), _NUM_BYTES):
         problem = f"'data' is {list(pixels.shape)}, expected {[len(labels), _NUM_BYTES]}"
         raise format_error(file, "", problem)
-    return _Batch(_planes(pixels), np.array(labels, dtype=np.int64))
-
-
-def _planes(rows: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n 3 32 32"]:
-    """Return the red, green and blue planes of rows, which hold them one after another."""
-    planes: np.ndarray = rows.reshape(-1, 3, _SIZE, _SIZE)
-    return planes
+    return pixels.reshape(-1, 3, _SIZE, _SIZE), np.array(labels, dtype=np.int64)
 
 
 def _value(table: Mapping[str, Any], key: str, file: Path) -> Any:

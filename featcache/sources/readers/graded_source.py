@@ -2,15 +2,13 @@
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ...registry import unknown_name
 from ...types import Grades, Item, Modality, Pairs
-from ..base import SkippedRow, Source, fingerprint_items
-from .caption_source import counted, hashed_splits, in_order
-from .lazy_items import LazyItems
+from ..base import ReadReport, Source, Split, counted
+from ..splits import hashed_splits
 
 
 class GradedRow(NamedTuple):
@@ -71,22 +69,19 @@ def split_by_hash(
     by_split: dict[str, list[GradedRow]] = {}
     for name, row in zip(names, rows, strict=True):
         by_split.setdefault(split_of[name], []).append(row)
-    held_out = " and ".join(
-        f"{len(by_split.get(split, ())):,} {split}" for split in ("test", "val")
-    )
-    note = (
-        f"no file gives the splits: {held_out} pairs chosen by the SHA-256 of their texts; {remedy}"
-    )
-    return by_split, note
+    held_out = [f"{len(by_split.get(split, ())):,} {split}" for split in ("test", "val")]
+    chosen = f"{' and '.join(held_out)} pairs chosen by the SHA-256 of their texts"
+    return by_split, f"no file gives the splits: {chosen}; {remedy}"
 
 
-class _Split:
+class _GradedSplit(Split):
     """Texts and grades of one split; a text that comes again is stored once."""
 
-    def __init__(self, name: str, rows: Sequence[GradedRow]) -> None:
-        self.ids: list[str] = []
-        self.texts: list[str] = []
-        self.firsts, self.seconds, self.grades = array("q"), array("q"), array("d")
+    def __init__(self, name: str, rows: Sequence[GradedRow], scale: Scale) -> None:
+        self._scale = scale
+        self._ids: list[str] = []
+        self._texts: list[str] = []
+        self._firsts, self._seconds, self.grades = array("q"), array("q"), array("d")
         self.num_empty = 0
         place_of: dict[str, int] = {}
         for row in rows:
@@ -95,25 +90,33 @@ class _Split:
                 self.num_empty += 1
                 continue
             for side, text in enumerate(both, start=1):
-                if place_of.setdefault(text, len(self.texts)) == len(self.texts):
-                    self.ids.append(f"{name}-{row.number}#{side}")
-                    self.texts.append(text)
-            self.firsts.append(place_of[both[0]])
-            self.seconds.append(place_of[both[1]])
+                if place_of.setdefault(text, len(self._texts)) == len(self._texts):
+                    self._ids.append(f"{name}-{row.number}#{side}")
+                    self._texts.append(text)
+            self._firsts.append(place_of[both[0]])
+            self._seconds.append(place_of[both[1]])
             self.grades.append(row.grade)
 
-    def item(self, position: int) -> Item:
-        """Return one text."""
-        return Item(id=self.ids[position], text=self.texts[position])
+    def ids(self, modality: Modality) -> Sequence[str]:
+        return () if modality is Modality.IMAGE else self._ids
 
-    def links(self) -> tuple[tuple[str, str, float], ...]:
-        """Return both ids and the grade of every pair."""
-        triples = zip(self.firsts, self.seconds, self.grades, strict=True)
-        return tuple((self.ids[first], self.ids[other], grade) for first, other, grade in triples)
+    def item(self, modality: Modality, position: int) -> Item:
+        return Item(id=self._ids[position], text=self._texts[position])
+
+    def pairs(self) -> Pairs:
+        ids = self._ids
+        triples = zip(self._firsts, self._seconds, self.grades, strict=True)
+        grades = Grades(
+            links=tuple((ids[first], ids[second], grade) for first, second, grade in triples),
+            lowest=self._scale.lowest,
+            highest=self._scale.highest,
+            binary=self._scale.binary,
+        )
+        return Pairs((), tuple(ids), (), grades=grades)
 
 
 class GradedSource(Source):
-    """Serve pairs of texts with grades; the subclasses say where they come from.
+    """Pairs of texts with grades; the subclasses say where they come from.
 
     There are no images, so nothing can be trained on them: they measure. The id of a text is that
     of the first pair which holds it, and its side there: `<split>-<number>#1` or `#2`. A pair with
@@ -123,8 +126,7 @@ class GradedSource(Source):
         root: Place of the dataset.
         rows: Pairs by split.
         scale: What the grades may be.
-        notes: What a user should know about how the files were read.
-        skipped: Rows of the table that cannot be read.
+        report: How the files were read.
     """
 
     def __init__(
@@ -133,65 +135,13 @@ class GradedSource(Source):
         rows: Mapping[str, Sequence[GradedRow]],
         *,
         scale: Scale,
-        notes: Sequence[str] = (),
-        skipped: Sequence[SkippedRow] = (),
+        report: ReadReport,
     ) -> None:
-        super().__init__(root)
-        self._skipped = tuple(skipped)
-        self._scale = scale
-        self._splits = {name: _Split(name, split_rows) for name, split_rows in rows.items()}
-        num_empty = sum(split.num_empty for split in self._splits.values())
-        left_out = f"{counted(num_empty, 'pair')} with an empty text left out"
-        self._notes = (*notes, left_out) if num_empty else tuple(notes)
-
-    def splits(self) -> tuple[str, ...]:
-        """Return the names of the splits that hold pairs: train, val, test, then others."""
-        return in_order([name for name, split in self._splits.items() if split.grades])
-
-    def items(self, split: str, modality: Modality) -> Sequence[Item]:
-        """Return the texts of one split in file order, each once; there are no images.
-
-        Raises:
-            UnknownNameError: The dataset has no such split.
-        """
-        split_items = self._split(split)
-        if modality is Modality.IMAGE:
-            return ()
-        return LazyItems(len(split_items.texts), split_items.item)
-
-    def ids(self, split: str, modality: Modality) -> Sequence[str]:
-        """Return the ids of `items`."""
-        split_items = self._split(split)
-        return () if modality is Modality.IMAGE else split_items.ids
-
-    def pairs(self, split: str) -> Pairs:
-        """Return the grades of one split; no image and no text belong together.
-
-        Raises:
-            UnknownNameError: The dataset has no such split.
-        """
-        split_items = self._split(split)
-        grades = Grades(
-            links=split_items.links(),
-            lowest=self._scale.lowest,
-            highest=self._scale.highest,
-            binary=self._scale.binary,
+        splits = {name: _GradedSplit(name, of_split, scale) for name, of_split in rows.items()}
+        num_empty = sum(split.num_empty for split in splits.values())
+        if num_empty:
+            note = f"{counted(num_empty, 'pair')} with an empty text left out"
+            report = replace(report, notes=(*report.notes, note))
+        super().__init__(
+            root, {name: split for name, split in splits.items() if split.grades}, report
         )
-        return Pairs((), tuple(split_items.ids), (), grades=grades)
-
-    def notes(self) -> tuple[str, ...]:
-        """Return what was dropped, left out or chosen, one line each."""
-        return self._notes
-
-    def skipped_rows(self) -> tuple[SkippedRow, ...]:
-        """Return the rows of the table that cannot be read, in file order."""
-        return self._skipped
-
-    def fingerprint(self, split: str) -> str:
-        """Return a hash of ids, texts and grades of one split."""
-        return fingerprint_items(self, split)
-
-    def _split(self, split: str) -> _Split:
-        if split not in self.splits():
-            raise unknown_name("split", split, self.splits())
-        return self._splits[split]

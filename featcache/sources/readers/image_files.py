@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...item_ids import storable_id
 from ...regular_files import is_regular, open_regular
-from .caption_source import counted
+from ..base import counted
 
 SUFFIXES = frozenset(
     (
@@ -38,13 +38,7 @@ class LeftOut:
         self._paths: dict[tuple[str, str], list[Path]] = {}
 
     def add(self, noun: str, reason: str, path: Path) -> None:
-        """Add a file or folder.
-
-        Args:
-            noun: What it is.
-            reason: What is behind the noun in the note.
-            path: Its path.
-        """
+        """Add a file or folder: `3 <noun>s <reason> left out`, the note will say."""
         if self._expected is not None and path.suffix.lower() == self._expected:
             self.beside.append(path)
         else:
@@ -68,6 +62,12 @@ def note_strays(folder: Path, left_out: LeftOut) -> None:
             left_out.add("link", "to nothing", path)
         elif path.suffix.lower() in SUFFIXES and is_regular(path):
             left_out.add("image", "outside of class folders", path)
+
+
+def paths_below(root: Path, left_out: LeftOut) -> dict[str, str]:
+    """Return the path of each image below a folder by its path there; see `image_files`."""
+    files = image_files(root, left_out) if root.is_dir() else []
+    return {path.relative_to(root).as_posix(): str(path) for path in files}
 
 
 def image_files(folder: Path, left_out: LeftOut) -> list[Path]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DatasetFormatError
-from ..tables.decoding import format_error
+from ...errors import DatasetFormatError, one_line
+from ..base import format_error
 
 _OPCODES = frozenset(
     (
@@ -35,6 +35,7 @@ _OPCODES = frozenset(
 )
 _TUPLES = frozenset(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"))
 _MOST_TUPLES = 1000  # an array has four; the hash of very many in one another exhausts the stack
+_ORDERS = frozenset("|<>=")  # of the bytes of a number
 _NUMBERS = re.compile(r"[biuf][1248]")
 _MOST_COPIES = 2  # times the bytes of the file; of an encoded array one is made
 _BROKEN = (  # what a pickle that is damaged, or made to be, ends in
@@ -72,8 +73,7 @@ def read_plain_pickle(data: bytes, *, file: Path) -> dict[str, Any]:
     except DatasetFormatError:
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise format_error(file, "", f"is no whole pickle: {reason}") from error
+        raise format_error(file, "", f"is no whole pickle: {one_line(error)}") from error
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -149,12 +149,7 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, number_type, by_columns, content = state
         data = self._encode(content) if isinstance(content, str) else content
-        if not isinstance(number_type, _NumberType) or number_type.order not in (
-            "|",
-            "<",
-            ">",
-            "=",
-        ):
+        if not isinstance(number_type, _NumberType) or number_type.order not in _ORDERS:
             raise TypeError("an array of what are no numbers")
         order = "=" if number_type.order == "|" else number_type.order
         values = np.frombuffer(data, dtype=np.dtype(order + number_type.code))
@@ -162,17 +157,13 @@ class _Array:
 
 
 class _Reader(pickle.Unpickler):
-    """Read a pickle whose opcodes have been checked.
-
-    Args:
-        data: The pickle.
-    """
+    """Reader of a pickle whose opcodes have been checked."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin-1")
         self._left = _MOST_COPIES * len(data)  # bytes to make of texts: one can be named many times
         self._array_class = _Stand("ndarray", lambda *_: None)
-        self._known = {
+        self._stands = {
             "numpy.core.multiarray._reconstruct": _Stand("reconstruct", self._array),
             "numpy._core.multiarray._reconstruct": _Stand("reconstruct", self._array),
             "numpy.ndarray": self._array_class,
@@ -184,9 +175,9 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> _Stand:
         """Return what stands for a name, or refuse the name."""
         named = f"{module}.{name}"
-        if named not in self._known:
+        if named not in self._stands:
             raise _Refused(f"the name {named!r}")
-        return self._known[named]
+        return self._stands[named]
 
     def _array(self, kind: object, *_: object) -> _Array | None:
         return _Array(self._encode) if kind is self._array_class else None

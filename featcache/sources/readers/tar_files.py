@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import DatasetFormatError
+from ...errors import DatasetFormatError, one_line
 from ...regular_files import open_regular
-from ..tables.decoding import format_error
+from ..base import format_error
 
 _BLOCK = 512  # bytes of a header; contents are padded to a multiple
 _AT_ONCE = 2**20  # bytes
@@ -48,8 +48,8 @@ def read_tar_files(archive: Path, names: Collection[str], *, limit: int) -> dict
     ) as error:
         if isinstance(error, DatasetFormatError):
             raise
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise format_error(archive, "", f"cannot be read: {reason}; get it again") from error
+        problem = f"cannot be read: {one_line(error)}; get it again"
+        raise format_error(archive, "", problem) from error
 
 
 def _uncompressed(file: IO[bytes]) -> io.BufferedIOBase:
@@ -79,12 +79,12 @@ class _Reader:
             if member.size < 0:
                 raise ValueError("a member of negative size")
             name = member.name.removeprefix("./")
-            is_wanted = member.isreg() and name in names
-            if is_wanted and member.size > self._left:
+            is_asked = member.isreg() and name in names
+            if is_asked and member.size > self._left:
                 raise self._too_large(member.name)
-            content = self._pass(member.size, keep=is_wanted)
+            content = self._pass(member.size, keep=is_asked)
             self._pass(-member.size % _BLOCK)
-            if is_wanted:
+            if is_asked:
                 contents[name] = content
         return contents
 

@@ -61,26 +61,11 @@ def is_like_caption(column: str) -> bool:
     return _LIKE_CAPTION.fullmatch(column.lower()) is not None
 
 
-def left_columns(columns: Sequence[str], others: Collection[str | None]) -> list[str]:
-    """Return the columns that are none of some others, nor the numbers of rows of pandas."""
+def left_columns(columns: Sequence[str], taken: Collection[str | None]) -> list[str]:
+    """Return the columns that are not taken, nor the numbers of rows of pandas."""
     return [
-        column for column in columns if column not in others and not _ROW_NUMBERS.fullmatch(column)
+        column for column in columns if column not in taken and not _ROW_NUMBERS.fullmatch(column)
     ]
-
-
-def unread_note(columns: Sequence[str], option: str, *, read: Sequence[str]) -> str:
-    """Return the end of a note on columns that might be read, too, or nothing without any.
-
-    Args:
-        columns: Their names.
-        option: Option that names the columns to read.
-        read: Those that are read.
-    """
-    if not columns:
-        return ""
-    names = ", ".join(map(repr, columns))
-    others = [*read, *columns] if option == "caption_columns" else columns
-    return f"; not read: {names} (to read it, add {set_option(option, others)})"
 
 
 def set_option(option: str, columns: Sequence[str]) -> str:

@@ -7,10 +7,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DatasetFormatError, SpecError, UnknownColumnError
+from ...errors import SourceOptionError, one_line
 from ...regular_files import MAX_TEXT_BYTES, read_regular
+from ..base import format_error
 
-_LONGEST_PROBLEM = 400  # letters of a message; it is one line
 _GZIP = b"\x1f\x8b"
 _UNPACKED_AT_ONCE = 2**20  # bytes
 # Captions shrink to a tenth, the most repetitive tables to a hundredth; gzip can make a
@@ -36,6 +36,9 @@ _TITLES = {
 }
 
 
+_REMEDY = "name its encoding, such as --set source.encoding=shift_jis"
+
+
 @dataclass(frozen=True)
 class DecodedText:
     """Text of a file.
@@ -53,36 +56,18 @@ class DecodedText:
     @property
     def title(self) -> str:
         """Return the encoding as people call it."""
-        return _TITLES.get(self.encoding, self.encoding)
+        return _title(self.encoding)
 
 
-def format_error(path: Path, place: str, problem: str) -> DatasetFormatError:
-    """Build the error for `problem` at one place of a file; `place` may be empty.
-
-    A problem that quotes a long cell is shortened in the middle.
-    """
-    where = f"{path}, {place}" if place else f"{path}"
-    return DatasetFormatError(f"{where}: {shortened(problem)}")
-
-
-def unknown_column(path: Path, problem: str) -> UnknownColumnError:
-    """Build the error for a table in which no column of a usual name tells what it holds."""
-    return UnknownColumnError(str(format_error(path, "", problem)))
-
-
-def shortened(problem: str) -> str:
-    """Return a problem without the middle of it, where it quotes a long cell."""
-    if len(problem) <= _LONGEST_PROBLEM:
-        return problem
-    half = _LONGEST_PROBLEM // 2
-    return f"{problem[:half]} ... {problem[-half:]}"
+def _title(encoding: str) -> str:
+    return _TITLES.get(encoding, encoding)
 
 
 def check_encoding(encoding: str | None) -> None:
     """Pass if an option names an encoding of texts, or nothing.
 
     Raises:
-        SpecError: It names none.
+        SourceOptionError: It names none.
     """
     if encoding is None:
         return
@@ -90,7 +75,9 @@ def check_encoding(encoding: str | None) -> None:
         "a".encode(encoding)
     except (LookupError, ValueError) as error:  # ValueError: a name with a NUL
         problem = f"found {encoding!r:.80}; such as utf-8, utf-16, cp1252 or shift_jis"
-        raise SpecError(f"source.encoding must name an encoding of texts, {problem}") from error
+        raise SourceOptionError(
+            f"source.encoding must name an encoding of texts, {problem}"
+        ) from error
 
 
 def read_content(path: Path) -> bytes:
@@ -103,8 +90,7 @@ def read_content(path: Path) -> bytes:
         data = read_regular(path, limit=MAX_TEXT_BYTES)
         return _unpacked(data, path) if data.startswith(_GZIP) else data
     except (zlib.error, EOFError, gzip.BadGzipFile) as error:
-        problem = " ".join(str(error).split())[:120]
-        raise format_error(path, "", f"is broken gzip: {problem}; get it again") from error
+        raise format_error(path, "", f"is broken gzip: {one_line(error)}; get it again") from error
     except OSError as error:
         raise format_error(path, "", f"cannot be read: {error.strerror}") from error
     except MemoryError as error:
@@ -137,26 +123,45 @@ def read_any_text(path: Path, encoding: str | None = None) -> DecodedText:
             read.
     """
     data = read_content(path)
-    name = _encoding_of(data) if encoding is None else encoding
+    name = encoding or _marked(data) or _spaced_by_zeros(data)
     try:
         if name is None:
             return _guessed(data, path)
         if codecs.lookup(name).name in {"utf-8", "utf-8-sig"}:
             return _as_utf8(data)
-        return DecodedText(_decoded(data, name, path).removeprefix("\ufeff"), name)
+        return DecodedText(_decoded(data, name, path), name)
     except MemoryError as error:
         raise format_error(path, "", "is larger than the memory there is") from error
 
 
-def _encoding_of(data: bytes) -> str | None:
-    """Return the encoding that the first bytes tell, or None where they tell none."""
-    for mark, name in _MARKS:
-        if data.startswith(mark):
-            return name
+def read_published_text(path: Path) -> str:
+    """Return a text file of a published dataset; line ends stay as they are.
+
+    It is UTF-8, with or without a byte order mark, or UTF-16 with one; gzip may have compressed it.
+
+    Raises:
+        DatasetFormatError: The file is in another encoding, cannot be read, or is larger than
+            `MAX_TEXT_BYTES`.
+    """
+    data = read_content(path)
+    name = _marked(data) or "utf-8"
+    try:
+        return _decoded(data, name, path, remedy="save it as UTF-8")
+    except MemoryError as error:
+        raise format_error(path, "", "is larger than the memory there is") from error
+
+
+def _marked(data: bytes) -> str | None:
+    """Return the encoding whose byte order mark comes first, or None without one."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
+
+
+def _spaced_by_zeros(data: bytes) -> str | None:
+    """Return UTF-16 where every second byte is zero, as in a text of ASCII."""
     beginning = data[:_SEEN]
     half = max(1, len(beginning) // 2)
     for name, zeros in (("utf-16-le", beginning[1::2]), ("utf-16-be", beginning[::2])):
-        if zeros.count(0) > 0.4 * half:  # in a text of ASCII every second byte is zero
+        if zeros.count(0) > 0.4 * half:
             return name
     return None
 
@@ -180,36 +185,14 @@ def _guessed(data: bytes, path: Path) -> DecodedText:
     return DecodedText(_decoded(data, _WINDOWS, path), _WINDOWS)
 
 
-def _decoded(data: bytes, name: str, path: Path) -> str:
-    try:
-        return data.decode(name)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        problem = f"is not {_TITLES.get(name, name)}"
-        if name == _WINDOWS:
-            problem = f"is neither UTF-8 nor {_TITLES[name]}"
-        remedy = "name its encoding, such as --set source.encoding=shift_jis"
-        raise format_error(path, f"line {line}", f"{problem}; {remedy}") from error
-    except UnicodeError as error:  # of encodings that Python has for names in networks
-        raise format_error(path, "", f"is not {name}: {error}") from error
-
-
-def read_published_text(path: Path) -> str:
-    """Return a text file of a published dataset; line ends stay as they are.
-
-    It is UTF-8, with or without a byte order mark, or UTF-16 with one; gzip may have compressed it.
-
-    Raises:
-        DatasetFormatError: The file is in another encoding, cannot be read, or is larger than
-            `MAX_TEXT_BYTES`.
-    """
-    data = read_content(path)
-    name = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
+def _decoded(data: bytes, name: str, path: Path, *, remedy: str = _REMEDY) -> str:
+    """Return a text without its byte order mark."""
     try:
         return data.decode(name).removeprefix("\ufeff")
-    except MemoryError as error:
-        raise format_error(path, "", "is larger than the memory there is") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        problem = f"is not {_TITLES[name]}; save it as UTF-8"
+        negation = "neither UTF-8 nor" if name == _WINDOWS else "not"
+        problem = f"is {negation} {_title(name)}; {remedy}"
         raise format_error(path, f"line {line}", problem) from error
+    except UnicodeError as error:  # of encodings that Python has for names in networks
+        raise format_error(path, "", f"is not {name}: {error}") from error

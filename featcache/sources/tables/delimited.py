@@ -5,16 +5,17 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from ...errors import SpecError
-from .decoding import DecodedText, format_error
+from ...errors import SourceOptionError
+from ..base import format_error
+from .decoding import DecodedText
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_WRITTEN = {"tab": "\t", "\\t": "\t", **{name: one for one, name in DELIMITERS.items()}}
+_WRITTEN = {"tab": "\t", "\\t": "\t", **{name: character for character, name in DELIMITERS.items()}}
 _SEP_LINE = re.compile(r"sep=([^\"\r\n\0 ])[\r\n]*")  # what Excel puts first, and takes from there
 _OTHER_ENDS = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # of a line, to Python alone
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
@@ -33,8 +34,15 @@ _SPLIT_NAMES = frozenset(
 Skip = Callable[[str, str], None]  # takes the place of a row and why it cannot be read
 
 
-@dataclass(frozen=True)
-class _Record:
+class _Escaping(csv.excel):
+    """Rules of quoting with backslashes before quotes, as databases write them."""
+
+    doublequote = False
+    escapechar = "\\"
+    strict = True
+
+
+class _Record(NamedTuple):
     """Cells of a row that is quoted by the rules, and the number of lines it takes."""
 
     cells: list[str]
@@ -45,14 +53,14 @@ def check_delimiter(delimiter: str | None) -> str | None:
     """Return the character that an option names, `tab` and the like included.
 
     Raises:
-        SpecError: It names no character that can stand between cells.
+        SourceOptionError: It names no character that can stand between cells.
     """
     if delimiter is None:
         return None
     character = _WRITTEN.get(delimiter, delimiter)
     if len(character) != 1 or character in '"\r\n\0 ':
         problem = f"found {delimiter!r:.80}; such as ';' or tab"
-        raise SpecError(f"source.delimiter must be one character between cells, {problem}")
+        raise SourceOptionError(f"source.delimiter must be one character between cells, {problem}")
     return character
 
 
@@ -99,11 +107,10 @@ class DelimitedRows:
         self._skip = skip
         self._is_broken = is_broken
         self._quoted = quoted
-        self._shapes: dict[int, str] | None = None
         first = _first_of(lines)
         if first == len(lines):
             raise format_error(file, "", "is empty, expected a header line")
-        record = self._record_at(first) or _Record(_cells_of_line(lines[first], delimiter), 1)
+        record = self._record_at(first) or _record_of_line(lines[first], delimiter)
         self._next = first + record.num_lines
         self._width = len(record.cells)
         self.place = f"line {first + 1}"
@@ -115,15 +122,18 @@ class DelimitedRows:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
         while start < len(lines):
             following = map(lines.__getitem__, range(start, len(lines)))
+            # strict: else letters behind a closing quote would join the cell without a word
             reader = csv.reader(following, delimiter=self._delimiter, strict=True, quoting=quoting)
             number = 0  # of lines that are read
             try:
                 for cells in reader:
                     end = reader.line_num
                     if any(cells):
-                        if len(cells) != width or (
-                            end > number + 1 and self._is_doubtful(start + number, start + end)
-                        ):
+                        # a row of several lines may be several rows, or not all of it letters
+                        is_doubtful = end > number + 1 and (
+                            self._is_broken or self._are_rows(start + number + 1, start + end)
+                        )
+                        if is_doubtful or len(cells) != width:
                             break
                         if not self._is_broken or self._is_whole(start + number):
                             yield f"line {start + end}", cells
@@ -142,10 +152,6 @@ class DelimitedRows:
         if self._quoted:
             return _record(self._lines, index, self._delimiter)
         return _Record(self._lines[index].rstrip("\r\n").split(self._delimiter), 1)
-
-    def _is_doubtful(self, first: int, end: int) -> bool:
-        """Return whether a row of several lines may be several rows, or not all of it letters."""
-        return self._is_broken or self._are_rows(first + 1, end)
 
     def _is_whole(self, index: int) -> bool:
         """Return whether a line has no bytes that are no letters, or skip it."""
@@ -194,27 +200,17 @@ class DelimitedRows:
         """Return the cells of one line by itself, or None where they are no row."""
         line = self._lines[index]
         cells = self._escaped(line) if '\\"' in line else None
-        if cells is None:
-            cells = self._fitted(_cells_of_line(line, self._delimiter))
-        if cells is None:  # no quote is one of the rules
-            cells = self._fitted(line.rstrip("\r\n").split(self._delimiter))
-        return cells
+        return (
+            cells
+            or self._fitted(_cells_of_line(line, self._delimiter))
+            or self._fitted(line.rstrip("\r\n").split(self._delimiter))  # no quote is of the rules
+        )
 
     def _escaped(self, line: str) -> list[str] | None:
-        """Return the cells of a line with backslashes before quotes, as databases write them."""
         try:
-            cells = next(
-                csv.reader(
-                    [line],
-                    delimiter=self._delimiter,
-                    doublequote=False,
-                    escapechar="\\",
-                    strict=True,
-                )
-            )
+            return self._fitted(next(csv.reader([line], _Escaping, delimiter=self._delimiter)))
         except csv.Error:
             return None
-        return self._fitted(cells)
 
     def _are_rows(self, first: int, end: int) -> bool:
         """Return whether lines that a quoted cell takes in are rows themselves.
@@ -223,34 +219,27 @@ class DelimitedRows:
         files, numbers, splits. Where no column is telling, tabs and bars do not stand in texts.
         """
         indices = [index for index in range(first, end) if self._lines[index].strip()]
-        if not indices:
+        if not indices or (not self._column_shapes and self._delimiter not in "\t|"):
             return False
-        shapes = self._column_shapes()
-        if not shapes and self._delimiter not in "\t|":
-            return False
-        for index in indices:
-            cells = self._row_of_line(index)
-            if cells is None or any(
-                _shape(cells[column]) != shape for column, shape in shapes.items()
-            ):
-                return False
-        return True
+        return all(self._is_like_others(self._row_of_line(index)) for index in indices)
 
+    def _is_like_others(self, cells: list[str] | None) -> bool:
+        shapes = self._column_shapes.items()
+        return cells is not None and all(_shape(cells[column]) == shape for column, shape in shapes)
+
+    @cached_property
     def _column_shapes(self) -> dict[int, str]:
         """Return what the cells of those columns look like in which nearly all are alike."""
-        if self._shapes is None:
-            end = min(len(self._lines), self._next + _LOOKED_AT)
-            fitting = (
-                cells for index in range(self._next, end) if (cells := self._row_of_line(index))
-            )
-            rows = list(islice(fitting, _SAMPLED_LINES))
-            self._shapes = {}
-            for column in range(self._width):
-                counts = Counter(_shape(cells[column]) for cells in rows)
-                shape, count = counts.most_common(1)[0] if counts else ("", 0)
-                if shape and count >= _MOST_ALIKE * len(rows):
-                    self._shapes[column] = shape
-        return self._shapes
+        end = min(len(self._lines), self._next + _LOOKED_AT)
+        rows_of_lines = map(self._row_of_line, range(self._next, end))
+        rows = list(islice(filter(None, rows_of_lines), _SAMPLED_LINES))
+        shapes = {}
+        for column in range(self._width):
+            counts = Counter(_shape(cells[column]) for cells in rows)
+            shape, count = counts.most_common(1)[0] if counts else ("", 0)
+            if shape and count >= _MOST_ALIKE * len(rows):
+                shapes[column] = shape
+        return shapes
 
 
 def choose_delimiter(lines: Sequence[str], usual: str) -> str:
@@ -265,20 +254,19 @@ def choose_delimiter(lines: Sequence[str], usual: str) -> str:
     first = _first_of(lines)
     if first == len(lines):
         return usual
-    widths = {
-        candidate: len(_header_cells(lines, first, candidate)) for candidate in (usual, *DELIMITERS)
+    headers = {
+        candidate: (_record(lines, first, candidate) or _record_of_line(lines[first], candidate))
+        for candidate in (usual, *DELIMITERS)
     }
-    candidates = [candidate for candidate, width in widths.items() if width > 1]
-    if len(candidates) < 2:
-        return candidates[0] if candidates else usual
 
     def fitness(delimiter: str) -> tuple[float, int, bool, int]:
-        cells = _header_cells(lines, first, delimiter)
+        cells = headers[delimiter].cells
         num_spaced = sum(cell[:1] == " " for cell in cells)  # as behind a comma of a sentence
-        share = _share_of_rows(lines, first, delimiter)
+        share = _share_of_rows(lines, first + 1, len(cells), delimiter)
         return share, -num_spaced, delimiter == usual, len(cells)
 
-    return max(candidates, key=fitness)
+    candidates = [candidate for candidate, header in headers.items() if len(header.cells) > 1]
+    return max(candidates, key=fitness, default=usual)
 
 
 def _first_of(lines: Sequence[str]) -> int:
@@ -289,19 +277,11 @@ def _first_of(lines: Sequence[str]) -> int:
     return index
 
 
-def _header_cells(lines: Sequence[str], first: int, delimiter: str) -> list[str]:
-    record = _record(lines, first, delimiter)
-    return _cells_of_line(lines[first], delimiter) if record is None else record.cells
-
-
-def _share_of_rows(lines: Sequence[str], first: int, delimiter: str) -> float:
-    """Return the share of the first rows that have as many cells as the header."""
-    width, index = len(_header_cells(lines, first, delimiter)), first + 1
+def _share_of_rows(lines: Sequence[str], index: int, width: int, delimiter: str) -> float:
+    """Return the share of the rows from a line on that have as many cells as the header."""
     num_fitting = num_rows = 0
     while index < len(lines) and num_rows < _SAMPLED_RECORDS:
-        record = _record(lines, index, delimiter)
-        if record is None:
-            record = _Record(_cells_of_line(lines[index], delimiter), 1)
+        record = _record(lines, index, delimiter) or _record_of_line(lines[index], delimiter)
         index += record.num_lines
         if any(record.cells):
             num_rows += 1
@@ -312,7 +292,7 @@ def _share_of_rows(lines: Sequence[str], first: int, delimiter: str) -> float:
 def _shape(cell: str) -> str:
     """Return what a cell looks like: a number, a file of some suffix, a split, a code, or nothing.
 
-    >>> [_shape(one) for one in ("7", "a b.JPG", "dev", "img_07", "a dog runs.")]
+    >>> [_shape(cell) for cell in ("7", "a b.JPG", "dev", "img_07", "a dog runs.")]
     ['number', '.jpg', 'split', 'code', '']
     """
     cell = cell.strip().strip('"')
@@ -366,6 +346,10 @@ def _record(lines: Sequence[str], start: int, delimiter: str) -> _Record | None:
         if rest != delimiter:
             return None
         at = end + 2
+
+
+def _record_of_line(line: str, delimiter: str) -> _Record:
+    return _Record(_cells_of_line(line, delimiter), 1)
 
 
 def _cells_of_line(line: str, delimiter: str) -> list[str]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...item_ids import has_encoding
-from .decoding import DecodedText, format_error
+from ..base import format_error
+from .decoding import DecodedText
 from .delimited import Skip
 
-_BYTE_PROBLEM = "is not UTF-8"
-_NO_OBJECT = "is not a JSON object such as {...}"
-_LINE_END = "\n"
+NO_OBJECT = "is not a JSON object such as {...}"
 _BLANK = 1000  # letters behind an object that nearly always tell whether others follow
 _EXPECTED = (
     "expected one object a line, a list of objects, {images, annotations} as COCO has captions, or "
@@ -65,8 +64,8 @@ def read_json_rows(file: Path, decoded: DecodedText, skip: Skip) -> JsonRows:
                 _whole(file, text)  # which says what is wrong
         else:
             if not text[end : end + _BLANK].strip() and not text[end:].strip():
-                place = f"line {text.count(_LINE_END, 0, start) + 1}"
-                return _of_object(file, value, place, skip)
+                number = text.count("\n", 0, start) + 1
+                return _of_object(file, value, f"line {number}", skip)
     return JsonRows(list(_of_lines(decoded, skip)))
 
 
@@ -121,7 +120,7 @@ def _of_lines(decoded: DecodedText, skip: Skip) -> Iterator[Row]:
             continue
         place = f"line {number}"
         if decoded.is_broken and not has_encoding(line):
-            skip(place, _BYTE_PROBLEM)
+            skip(place, "is not UTF-8")
             continue
         try:
             value = parse_value(line)
@@ -131,7 +130,7 @@ def _of_lines(decoded: DecodedText, skip: Skip) -> Iterator[Row]:
         if isinstance(value, dict):
             yield place, value
         else:
-            skip(place, _NO_OBJECT)
+            skip(place, NO_OBJECT)
 
 
 def _objects(values: list[Any], skip: Skip) -> list[Row]:
@@ -140,7 +139,7 @@ def _objects(values: list[Any], skip: Skip) -> list[Row]:
         if isinstance(value, dict):
             rows.append((f"row {number}", value))
         else:
-            skip(f"row {number}", _NO_OBJECT)
+            skip(f"row {number}", NO_OBJECT)
     return rows
 
 
@@ -184,10 +183,9 @@ def _of_coco(file: Path, images: list[Any], annotations: list[Any], skip: Skip) 
             skip(f"annotation {number}", "has no caption, or an image_id that no image has")
         else:
             captions[caption[0]].append(caption[1])
-    numbered = enumerate(names.items(), start=1)
     return [
         (f"image {number}", {"image": name, "captions": captions[key]})
-        for number, (key, name) in numbered
+        for number, (key, name) in enumerate(names.items(), start=1)
     ]
 
 
@@ -206,10 +204,8 @@ def _of_karpathy(images: list[Any], skip: Skip) -> list[Row]:
     for number, image in enumerate(images, start=1):
         try:
             folder, name = image.get("filepath", ""), image["filename"]
-            cells = {
-                "image": f"{folder}/{name}" if folder else name,
-                "captions": [sentence["raw"] for sentence in image["sentences"]],
-            }
+            captions = [sentence["raw"] for sentence in image["sentences"]]
+            cells = {"image": f"{folder}/{name}" if folder else name, "captions": captions}
             cells |= {"split": image["split"]} if "split" in image else {}
         except (KeyError, TypeError, AttributeError):
             skip(f"image {number}", "lacks filename or sentences")

@@ -13,16 +13,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import DatasetFormatError, MissingFileError, UnreadableItemError
+from ...errors import DatasetFormatError, MissingFileError, UnreadableItemError, one_line
 from ...regular_files import MAX_PICTURE_BYTES, check_regular, open_regular, size_of
 from ...types import Item
-from .decoding import format_error
+from ..base import ImageReader, format_error
 
 _ROWS_AT_ONCE = 16  # of pictures: some are of 10 MB
 _BLOCKS = 64  # of a file of pictures that its fingerprint looks at
 _BLOCK_BYTES = 4096
 _LONGEST_FOOTER = 2**24
 _MOST_LOOKED_THROUGH = 2**32  # bytes: some seconds; rows without a picture are rare
+_NOTHING_TO_READ = "its row has neither bytes nor a path to read"
 
 
 class StoredPicture(NamedTuple):
@@ -85,6 +86,7 @@ class ParquetRows:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
+        self._pictures: PictureColumn | None = None
         self._schemas = [_opened(file).schema_arrow for file in files]
         self.columns: list[str] = self._schemas[0].names
         for file, schema in zip(files, self._schemas, strict=True):
@@ -100,12 +102,11 @@ class ParquetRows:
         The library datasets writes them into the schema. A column has none where files differ.
         """
         of_files = [_class_names(schema) for schema in self._schemas]
-        columns = dict.fromkeys(column for names in of_files for column in names)
         return {
             column: of_files[0].get(column, ())
             if all(names.get(column) == of_files[0].get(column) for names in of_files)
             else ()
-            for column in columns
+            for column in dict.fromkeys(column for names in of_files for column in names)
         }
 
     def image_columns(self) -> list[str]:
@@ -115,11 +116,12 @@ class ParquetRows:
             column for column in self.columns if features.get(column, {}).get("_type") == "Image"
         ]
 
-    def picture_column(self, name: str) -> PictureColumn | None:
-        """Return a column as one in which the bytes of pictures stand, or None if they do not.
+    def pictures(self, name: str) -> "StoredPictures | None":
+        """Return the pictures whose bytes stand in a column, or None if they do not.
 
         They are a column of bytes, or the `bytes` of a struct with `bytes` and `path`, as the
-        library datasets writes pictures.
+        library datasets writes pictures. `rows_of_files` then does not read the bytes: a cell is a
+        `StoredPicture`, or the path of a picture that has no bytes there.
 
         Raises:
             DatasetFormatError: They stand in one of the files, and not so in another.
@@ -129,48 +131,48 @@ class ParquetRows:
             if column != columns[0]:
                 problem = f"column {name!r} is of another type than in {self.files[0].name}"
                 raise format_error(file, "", problem)
-        return columns[0]
+        self._pictures = columns[0]
+        return None if columns[0] is None else StoredPictures(self.files, columns[0])
 
-    def read(
-        self, wanted: Sequence[str], pictures: PictureColumn | None
-    ) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Yield (number of the file, place, cells by column) of every row.
-
-        Args:
-            wanted: Columns to read; another one may hold the image files themselves.
-            pictures: The column with the bytes of pictures, which are not read here: a cell of it
-                is a `StoredPicture`, or the path of a picture that has no bytes there.
+    def rows_of_files(self, columns: Sequence[str]) -> list[Iterator[tuple[str, dict[str, Any]]]]:
+        """Return the place and the cells by column of every row, file by file.
 
         Raises:
-            DatasetFormatError: A file is broken.
+            DatasetFormatError: A file is broken; when its rows are read.
         """
-        for number, file in enumerate(self.files):
-            with _refusing(file):
-                parquet = _opened(file)
-                rows = (
-                    _rows(parquet, wanted)
-                    if pictures is None
-                    else _rows_with_pictures(number, parquet, wanted, pictures)
-                )
-                for row, cells in enumerate(rows, start=1):
-                    yield number, f"row {row}", cells
+        present = [name for name in columns if name in self.columns]
+        return [self._rows_of_file(number, present) for number in range(len(self.files))]
+
+    def _rows_of_file(
+        self, number: int, columns: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        file, pictures = self.files[number], self._pictures
+        with _refusing(file):
+            parquet = _opened(file)
+            rows = (
+                _rows(parquet, columns)
+                if pictures is None
+                else _rows_with_pictures(number, parquet, columns, pictures)
+            )
+            for row, cells in enumerate(rows, start=1):
+                yield f"row {row}", cells
 
 
-def _rows(parquet: Any, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for batch in parquet.iter_batches(columns=list(wanted)):
+def _rows(parquet: Any, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for batch in parquet.iter_batches(columns=list(columns)):
         yield from batch.to_pylist()
 
 
 def _rows_with_pictures(
-    number: int, parquet: Any, wanted: Sequence[str], pictures: PictureColumn
+    number: int, parquet: Any, columns: Sequence[str], pictures: PictureColumn
 ) -> Iterator[dict[str, Any]]:
-    others = [name for name in wanted if name != pictures.name]
-    columns = [*others, pictures.path] if pictures.path else others
-    num_rows = parquet.metadata.num_rows
-    rows = _rows(parquet, columns) if columns else ({} for _ in range(num_rows))
-    # nulls take no room: where the first picture is one it costs little to look for others
-    begins = _begins_with_bytes(parquet, pictures)
-    stored = None if begins else list(_are_stored(parquet, pictures))
+    others = [name for name in columns if name != pictures.name]
+    others += [pictures.path] if pictures.path else []
+    rows = _rows(parquet, others) if others else ({} for _ in range(parquet.metadata.num_rows))
+    # nulls take no room: where the first picture is one it costs little to look for others. The
+    # metadata have their number, but pyarrow ends the process where these are damaged.
+    begins_with_bytes = next(_are_stored(parquet, pictures, batch_size=1), False)
+    stored = None if begins_with_bytes else list(_are_stored(parquet, pictures))
     for row, cells in enumerate(rows):
         struct = cells.get(pictures.name)
         path = struct.get("path") if struct else None
@@ -179,23 +181,15 @@ def _rows_with_pictures(
         yield cells
 
 
-def _begins_with_bytes(parquet: Any, pictures: PictureColumn) -> bool:
-    """Return whether the first row has the bytes of a picture.
-
-    The metadata have the number of nulls, but pyarrow ends the process where these are damaged.
-    """
-    batches = parquet.iter_batches(batch_size=1, columns=[pictures.leaf])
-    first = next(batches, None)
-    return first is not None and first.num_rows > 0 and _bytes_of(first, pictures)[0].is_valid
-
-
-def _are_stored(parquet: Any, pictures: PictureColumn) -> Iterator[bool]:
+def _are_stored(
+    parquet: Any, pictures: PictureColumn, *, batch_size: int = _ROWS_AT_ONCE
+) -> Iterator[bool]:
     """Yield for every row whether the bytes of its picture are there."""
-    for batch in parquet.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[pictures.leaf]):
+    for batch in parquet.iter_batches(batch_size=batch_size, columns=[pictures.leaf]):
         yield from _bytes_of(batch, pictures).is_valid().to_pylist()
 
 
-class StoredPictures:
+class StoredPictures(ImageReader):
     """Pictures that stand in parquet files, read one after another for the most part.
 
     Args:
@@ -230,6 +224,17 @@ class StoredPictures:
     def __hash__(self) -> int:
         return hash((tuple(self._files), self._column))
 
+    def item(self, image_id: str, place: str | StoredPicture) -> Item:
+        """Return an image of the table, or one that is a file."""
+        if isinstance(place, str):
+            return super().item(image_id, place)
+        return StoredItem(id=image_id, pictures=self, picture=place)
+
+    def digest(self, places: Sequence[str | StoredPicture]) -> str | None:
+        """Return a hash of the files in which images stand, or None where all are files."""
+        numbers = {place.file for place in places if isinstance(place, StoredPicture)}
+        return self.fingerprint(sorted(numbers)) if numbers else None
+
     def read(self, picture: StoredPicture, *, item_id: str) -> bytes:
         """Return the encoded image at a place.
 
@@ -242,8 +247,11 @@ class StoredPictures:
         except DatasetFormatError as error:
             raise UnreadableItemError(f"{item_id}: {error}") from error
         if content is None:
+            path = self._path_of_row(picture)
+            if path is None:
+                raise UnreadableItemError(f"{item_id}: {_NOTHING_TO_READ}")
             try:
-                return self._file_of(picture, item_id=item_id).read_bytes()
+                return Item(id=item_id, path=path).read_bytes()
             except MissingFileError as error:
                 # the item stands for a place in the table, which is still there: nothing vanished
                 raise UnreadableItemError(f"{error}, and its row has no bytes") from error
@@ -252,12 +260,8 @@ class StoredPictures:
             raise UnreadableItemError(f"{item_id}: {problem}")
         return content
 
-    def _file_of(self, picture: StoredPicture, *, item_id: str) -> Item:
-        """Return a picture that has no bytes in the table, but perhaps a path."""
-        path = None if picture.name is None else self._path_of(picture.name)
-        if path is None:
-            raise UnreadableItemError(f"{item_id}: its row has neither bytes nor a path to read")
-        return Item(id=item_id, path=path)
+    def _path_of_row(self, picture: StoredPicture) -> Path | None:
+        return None if picture.name is None else self._path_of(picture.name)
 
     @cached_property
     def are_looked_through(self) -> bool:
@@ -275,9 +279,9 @@ class StoredPictures:
             return f"{self._files[picture.file].name} cannot be read up to its row"
         if has_bytes[picture.row]:
             return None
-        path = None if picture.name is None else self._path_of(picture.name)
+        path = self._path_of_row(picture)
         if path is None:
-            return "its row has neither bytes nor a path to read"
+            return _NOTHING_TO_READ
         reason = Item(id="", path=path).missing()
         return None if reason is None else f"its row has no bytes, and {reason}"
 
@@ -289,7 +293,7 @@ class StoredPictures:
                 rows.append(stored)  # noqa: PERF402  # those before a broken one count
         return rows
 
-    def digest(self, picture: StoredPicture) -> bytes:
+    def digest_of(self, picture: StoredPicture) -> bytes:
         """Return a hash of the encoded image at a place.
 
         Raises:
@@ -331,10 +335,8 @@ class StoredPictures:
             if self._position is None or self._position[0] != picture.file:
                 self._parquet = _opened(self._files[picture.file])
                 metadata = self._parquet.metadata
-                groups = range(metadata.num_row_groups)
-                self._ends = list(
-                    accumulate(metadata.row_group(index).num_rows for index in groups)
-                )
+                groups = map(metadata.row_group, range(metadata.num_row_groups))
+                self._ends = list(accumulate(group.num_rows for group in groups))
                 self._position = None
             group = bisect.bisect_right(self._ends, picture.row)
             if self._position != (picture.file, group) or picture.row < self._first:
@@ -348,9 +350,8 @@ class StoredPictures:
                 self._batch = next(self._batches, None)
                 if self._batch is None:
                     raise ValueError(f"has no row {picture.row + 1}")
-            content: bytes | None = _bytes_of(self._batch, self._column)[
-                picture.row - self._first
-            ].as_py()
+            cells = _bytes_of(self._batch, self._column)
+            content: bytes | None = cells[picture.row - self._first].as_py()
             return content
 
 
@@ -381,31 +382,21 @@ def _class_names(schema: Any) -> dict[str, tuple[str, ...]]:
 def _picture_column(schema: Any, name: str) -> PictureColumn | None:
     import pyarrow as pa
 
-    kind = schema.field(name).type
-    if _is_binary(kind):
+    def is_binary(kind: Any) -> bool:
+        checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+        return any(check(kind) for check in checks)
+
+    column = schema.field(name).type
+    if is_binary(column):
         return PictureColumn(name, name, None)
-    if not pa.types.is_struct(kind):
+    if not pa.types.is_struct(column):
         return None
-    fields = {kind.field(number).name: kind.field(number).type for number in range(len(kind))}
-    if "bytes" not in fields or not _is_binary(fields["bytes"]):
+    types = {column.field(number).name: column.field(number).type for number in range(len(column))}
+    if "bytes" not in types or not is_binary(types["bytes"]):
         return None
-    has_path = "path" in fields and _is_text(fields["path"])
+    path = types.get("path", pa.null())
+    has_path = pa.types.is_string(path) or pa.types.is_large_string(path)
     return PictureColumn(name, f"{name}.bytes", f"{name}.path" if has_path else None)
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_binary(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return any(
-        check(kind)
-        for check in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    )
 
 
 def _bytes_of(batch: Any, pictures: PictureColumn) -> Any:
@@ -432,5 +423,4 @@ def _refusing(file: Path) -> Iterator[None]:
         raise
     # a text that is no UTF-8 is a ValueError, a date out of range an OverflowError
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise format_error(file, "", f"cannot be read as parquet: {reason}") from error
+        raise format_error(file, "", f"cannot be read as parquet: {one_line(error)}") from error

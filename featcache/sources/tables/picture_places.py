@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from ...errors import DatasetFormatError, SpecError
+from ...errors import DatasetFormatError, SourceOptionError
+from ..base import format_error
 from ..splits import split_name
-from .decoding import format_error
+from .table_files import folders_in
 
 # folders of pictures beside a table that names them without a folder; in lower case
 _USUAL = frozenset(("images", "image", "imgs", "img", "photos", "pictures", "pics"))
@@ -34,7 +35,7 @@ class PicturePlaces:
         dataset: Folder of the dataset, if the table stands in a folder of it.
 
     Raises:
-        SpecError: `root` is no absolute path of a folder.
+        SourceOptionError: `root` is no absolute path of a folder.
     """
 
     def __init__(
@@ -58,18 +59,18 @@ class PicturePlaces:
             name: Its path as the table writes it.
             place: Where in the table, such as `line 7`.
         """
-        path = self._found(name)
+        path = self._file_of(name)
         if not self._holds(path):
             self._outside.append((name, place, _real(str(path))))
         return path
 
     def allowed_path(self, name: str) -> Path | None:
         """Return the file of a picture, or None where it lies elsewhere."""
-        path = self._found(name)
+        path = self._file_of(name)
         return path if self._holds(path) else None
 
     def leave_out(
-        self, written: Iterable[tuple[str, str]], skip: Callable[[str, str], None]
+        self, written: Sequence[tuple[str, str]], skip: Callable[[str, str], None]
     ) -> set[str]:
         """Return the names of pictures that lie elsewhere; their rows are to be left out.
 
@@ -80,22 +81,17 @@ class PicturePlaces:
         Raises:
             DatasetFormatError: Those of half of the rows do, or of more.
         """
-        num_rows = 0
-        inside: set[str] = set()
+        names = dict.fromkeys(name for name, _ in written)
+        outside = {name for name in names if self.allowed_path(name) is None}
         for name, place in written:
-            num_rows += 1
-            if name in inside:
-                continue
-            num_outside = len(self._outside)
-            self.path_of(name, place)
-            if len(self._outside) == num_outside:
-                inside.add(name)
-        if self._outside and 2 * len(self._outside) >= num_rows:
+            if name in outside:
+                self.path_of(name, place)
+        if outside and 2 * len(self._outside) >= len(written):
             raise self._refused()
         for name, place, real in self._outside:
             problem = f"image {name!r:.200} lies outside of {self._folder}"
             skip(place, f"{problem}; where that is meant, add {_allowing([real])}")
-        return {name for name, *_ in self._outside}
+        return outside
 
     def in_folders_of_splits(self, written: Sequence[tuple[str, str | None]]) -> list[str]:
         """Return the path of each picture, with a folder called like its split where all lie so.
@@ -117,7 +113,7 @@ class PicturePlaces:
         ]
 
     def _folder_of_split(self, split: str, names: Sequence[str]) -> str | None:
-        if not split or any(_exists(str(self._found(name))) for name in names):
+        if not split or any(_exists(str(self._file_of(name))) for name in names):
             return None
         for top in (*self._written, *map(str, self._image_folders)):
             for folder in _folders_in(top):
@@ -127,7 +123,7 @@ class PicturePlaces:
                     return _relative(str(folder), self._written[:1]) or str(folder)
         return None
 
-    def _found(self, name: str) -> Path:
+    def _file_of(self, name: str) -> Path:
         """Return the file of a picture, which may lie in a folder that its path does not name."""
         if name in self._elsewhere:
             return self._elsewhere[name]
@@ -158,8 +154,9 @@ class PicturePlaces:
         It is relative to the folder, without `.` and `..`, for a picture below it, else absolute.
         Links are what they are called, but for those that `..` climbs out of.
         """
-        elsewhere = self._found(name) if self._other_folders else None
-        name = self._elsewhere_or(name, elsewhere)
+        if self._other_folders:
+            self._file_of(name)  # which finds what lies elsewhere
+        name = str(self._elsewhere[name]) if name in self._elsewhere else self._with_slashes(name)
         if _ODD_PATH.search(name) is None:
             return name
         full = os.path.join(self._written[0], name)  # noqa: PTH118  # names that no file can have
@@ -171,10 +168,6 @@ class PicturePlaces:
             real = os.path.join(_real_parent(key), os.path.basename(key))  # noqa: PTH118, PTH119
             relative = _relative(real, (self._real[0],))
         return key if relative is None else relative
-
-    def _elsewhere_or(self, name: str, elsewhere: Path | None) -> str:
-        is_elsewhere = elsewhere is not None and name in self._elsewhere
-        return str(elsewhere) if is_elsewhere else self._with_slashes(name)
 
     def _with_slashes(self, name: str) -> str:
         r"""Return a path of Windows, such as `photos\0.jpg`, as it is here; others as they are."""
@@ -206,11 +199,10 @@ class PicturePlaces:
         for key, written in names_of.items():
             image_id = self._id_of(key, written)
             if picture_of.setdefault(image_id, key) != key:
-                problem = (
-                    f"pictures {picture_of[image_id]!r:.200} and {key!r:.200} would have one id"
-                )
+                both = f"{picture_of[image_id]!r:.200} and {key!r:.200}"
+                problem = f"pictures {both} would have one id, {image_id!r:.200}"
                 remedy = "set source.root to a folder above both"
-                raise format_error(self._file, "", f"{problem}, {image_id!r:.200}; {remedy}")
+                raise format_error(self._file, "", f"{problem}; {remedy}")
             ids |= dict.fromkeys(written, image_id)
         return ids
 
@@ -222,8 +214,7 @@ class PicturePlaces:
             return key
         if relative:
             return os.path.relpath(key, self._written[0])
-        below = _relative(key, (*self._written[1:], *self._real[1:]))
-        return key if below is None else below
+        return _relative(key, (*self._written[1:], *self._real[1:])) or key
 
     def check(self) -> None:
         """Pass if no path was outside of what is allowed.
@@ -237,14 +228,10 @@ class PicturePlaces:
     def _refused(self) -> DatasetFormatError:
         name, place, _ = self._outside[0]
         count = len(self._outside)
-        others = f" (and {count - 1:,} more)" if count > 1 else ""
+        more = f" (and {count - 1:,} more)" if count > 1 else ""
         option = _allowing([real for *_, real in self._outside])
-        return format_error(
-            self._file,
-            place,
-            f"image {name!r:.200}{others} lies outside of {self._folder}; where that is meant, add "
-            f"{option}",
-        )
+        problem = f"image {name!r:.200}{more} lies outside of {self._folder}"
+        return format_error(self._file, place, f"{problem}; where that is meant, add {option}")
 
     def _holds(self, path: Path) -> bool:
         """Return whether a file is below an allowed folder once links are followed.
@@ -278,18 +265,9 @@ def _allowing(paths: Sequence[str]) -> str:
 def _folders_in(top: str) -> list[Path]:
     """Return the folders in one that are not hidden, in order; none where it may not be read."""
     try:
-        with os.scandir(top) as entries:
-            names = [entry.name for entry in entries if entry.name[:1] != "." and _is_dir(entry)]
+        return folders_in(Path(top))
     except OSError:
         return []
-    return [Path(top) / name for name in sorted(names)]
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
 
 
 def _is_absolute(name: str) -> bool:
@@ -326,7 +304,9 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
 
 def _checked_root(root: str) -> str:
     if not os.path.isabs(root) or not os.path.isdir(root):  # noqa: PTH112, PTH117  # as above
-        raise SpecError(f"source.root must be the absolute path of a folder, found {root!r:.200}")
+        raise SourceOptionError(
+            f"source.root must be the absolute path of a folder, found {root!r:.200}"
+        )
     return root
 
 

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
-from ..base import SkippedRow
-from .decoding import format_error, shortened
+from ..base import SkippedRow, format_error, shortened
+from .table_files import TableFiles
 
 _LISTED = 10  # lines in a note
 
@@ -17,21 +16,20 @@ class RowLedger:
     """Collect the rows of a table that cannot be read.
 
     Args:
-        file: The table, for messages.
+        files: The files of the table.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, files: TableFiles) -> None:
+        self._files = files
         self.rows: list[SkippedRow] = []
 
     def skip(self, place: str, reason: str) -> None:
-        """Add a row.
-
-        Args:
-            place: Where it stands, such as `line 7`.
-            reason: Why it cannot be read.
-        """
+        """Add a row by its place, such as `line 7`, and why it cannot be read."""
         self.rows.append(SkippedRow(place, shortened(reason)))
+
+    def skip_in(self, number: int) -> Callable[[str, str], None]:
+        """Return `skip` for places in one of the files."""
+        return lambda place, reason: self.skip(self._files.place_of(number, place), reason)
 
     def check(self, num_read: int) -> None:
         """Put the rows into file order, and pass if at least as many were read as were not.
@@ -44,8 +42,8 @@ class RowLedger:
             return
         first = self.rows[0]
         total = len(self.rows) + num_read
-        others = f" ({len(self.rows):,} of {total:,} rows cannot be read)" if total > 1 else ""
-        raise format_error(self._file, first.place, f"{first.reason}{others}")
+        counts = f" ({len(self.rows):,} of {total:,} rows cannot be read)" if total > 1 else ""
+        raise format_error(self._files.name, first.place, f"{first.reason}{counts}")
 
     def notes(self) -> tuple[str, ...]:
         """Return a note that names the lines and the reason of the first, if there are any."""
@@ -58,7 +56,7 @@ class RowLedger:
 def of_one_value(
     rows: Sequence[RowT],
     key: Callable[[RowT], tuple[str, str | None, str]],
-    what: str,
+    value_name: str,
     ledger: RowLedger,
 ) -> list[RowT]:
     """Return the rows of images that have one value in all of theirs; those of others are listed.
@@ -69,26 +67,22 @@ def of_one_value(
     Args:
         rows: The rows.
         key: Returns the image of a row, its value, and the place of the row.
-        what: What the value is, such as `class`.
+        value_name: What the value is, such as `class`.
         ledger: The rows that cannot be read.
     """
     places: dict[str, dict[str | None, str]] = {}
     for row in rows:
         image, value, place = key(row)
         places.setdefault(image, {}).setdefault(value, place)
-    ambiguous = {image: values for image, values in places.items() if len(values) > 1}
-    if not ambiguous:
-        return list(rows)
     unambiguous = []
     for row in rows:
         image, value, place = key(row)
-        others = [other for other in ambiguous.get(image, {}) if other != value]
-        if not others:
+        other = next((other for other in places[image] if other != value), value)
+        if other == value:
             unambiguous.append(row)
             continue
-        where = ambiguous[image][others[0]]
-        problem = f"{image!r:.200} is of {what} {value!r:.80}, and of {others[0]!r:.80} in {where}"
-        ledger.skip(place, problem)
+        values = f"{value_name} {value!r:.80}, and of {other!r:.80} in {places[image][other]}"
+        ledger.skip(place, f"{image!r:.200} is of {values}")
     return unambiguous
 
 

@@ -5,11 +5,12 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .decoding import DecodedText, format_error, read_published_text
+from ..base import format_error
+from .decoding import DecodedText, read_published_text
 from .delimited import DelimitedRows, lines_of
-from .json_rows import parse_json, parse_value
+from .json_rows import NO_OBJECT, parse_json, parse_value
 
 # what programs write for a missing value; no picture is described by such a word
 _MISSING = frozenset(("NaN", "nan", "NAN", "<NA>", "#N/A", "NULL", "null", "None"))
@@ -48,19 +49,6 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"line {number}", line
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, object) of every line that is not blank.
-
-    Raises:
-        DatasetFormatError: A line is not a JSON object.
-    """
-    for place, line in read_lines(path):
-        value = parse_json(line, path, place)
-        if not isinstance(value, dict):
-            raise format_error(path, place, "is not a JSON object such as {...}")
-        yield place, value
 
 
 def captions_of(cell: object) -> tuple[str, ...]:
@@ -131,14 +119,11 @@ def _python_texts(body: str) -> list[str] | None:
     return texts
 
 
-def _captions(cell: object, path: Path, place: str) -> tuple[str, ...]:
+def _published_captions(cell: object, path: Path, place: str) -> tuple[str, ...]:
     """Return the captions of one cell of a published file, as they stand there."""
-    if isinstance(cell, str):
-        return (cell,)
-    if cell is None:
-        return ("",)
-    if isinstance(cell, (list, tuple)) and all(isinstance(caption, str) for caption in cell):
-        return tuple(cell)
+    captions = [cell or ""] if cell is None or isinstance(cell, str) else cell
+    if isinstance(captions, list) and all(isinstance(caption, str) for caption in captions):
+        return tuple(captions)
     raise format_error(path, place, f"a caption must be text or a list of texts, found {cell!r}")
 
 
@@ -205,11 +190,14 @@ def read_caption_json_lines(path: Path) -> Iterator[Row]:
     Raises:
         DatasetFormatError: A line is broken or lacks a key.
     """
-    for place, value in read_json_lines(path):
+    for place, line in read_lines(path):
+        value = parse_json(line, path, place)
+        if not isinstance(value, dict):
+            raise format_error(path, place, NO_OBJECT)
         image, split = value.get("image"), value.get("split")
         if not isinstance(image, str) or not isinstance(split, str) or "captions" not in value:
             raise format_error(path, place, "expected the keys split, image and captions")
-        yield Row(image, _captions(value["captions"], path, place), split, place)
+        yield Row(image, _published_captions(value["captions"], path, place), split, place)
 
 
 def read_karpathy_json(path: Path) -> Iterator[Row]:
@@ -228,7 +216,8 @@ def read_karpathy_json(path: Path) -> Iterator[Row]:
     for number, image in enumerate(images):
         place = f"image {number}"
         try:
-            captions = _captions([sentence["raw"] for sentence in image["sentences"]], path, place)
+            texts = [sentence["raw"] for sentence in image["sentences"]]
+            captions = _published_captions(texts, path, place)
             row = Row(image["filename"], captions, image["split"], place)
         except (KeyError, TypeError) as error:
             raise format_error(path, place, expected) from error

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.pipelines.ranking.faiss_index import build, build_index, search
+from lightalign.pipelines.ranking.faiss_index import FlatIndex, build, search
 from lightalign.pipelines.ranking.index_plan import num_lists, plan_index, scores_exactly
 from lightalign.pipelines.ranking.index_training import parts, prepare_training
 from lightalign.pipelines.ranking.index_tuning import compare_with_flat, tune
@@ -28,7 +28,7 @@ def nearest(gallery, queries, k):
 
 def test_the_exact_index_finds_what_numpy_finds_in_float64():
     gallery, queries = clustered(300), clustered(7, seed=1)
-    scores, rows = search(build_index(gallery), queries, 5)
+    scores, rows = search(FlatIndex(gallery), queries, 5)
     assert np.array_equal(rows, nearest(gallery, queries, 5))
     np.testing.assert_allclose(
         scores, np.take_along_axis(queries @ gallery.T, rows, axis=1), atol=1e-6
@@ -37,7 +37,7 @@ def test_the_exact_index_finds_what_numpy_finds_in_float64():
 
 def test_the_exact_index_takes_no_memory_but_that_of_the_gallery():
     gallery = clustered(300)
-    assert np.shares_memory(build_index(gallery).vectors, gallery)
+    assert np.shares_memory(FlatIndex(gallery).vectors, gallery)
 
 
 @pytest.mark.parametrize(

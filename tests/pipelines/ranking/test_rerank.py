@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import DivergedError
-from lightalign.pipelines.ranking.faiss_index import build_index, search
+from lightalign.pipelines.ranking.faiss_index import FlatIndex, search
 from lightalign.pipelines.ranking.rerank import Reranker, rerank
 
 
@@ -43,7 +43,7 @@ def searched():
     gallery = random.standard_normal((60, 8)).astype(np.float32)
     right = random.integers(60, size=50)
     queries = gallery[right] + random.standard_normal((50, 8)).astype(np.float32) * 2
-    return queries, gallery, right, search(build_index(gallery), queries, 8)
+    return queries, gallery, right, search(FlatIndex(gallery), queries, 8)
 
 
 def test_with_an_oracle_the_first_answer_is_right_where_it_was_among_the_first_k(searched):

@@ -7,25 +7,19 @@ import pytest
 import torch
 
 from lightalign.adapters.objective import PairBatch
-from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.pipelines.common.progress import SILENT, Progress
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.pairs import BatchRows
-from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.planning import dry_run
-from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
-from lightalign.pipelines.training.course import Course
-from lightalign.pipelines.training.few_steps import single_step_warning
+from lightalign.pipelines.training.course import Course, single_step_warning
 from lightalign.pipelines.training.negative_queue import NegativeQueue
-from lightalign.pipelines.training.optimisation import cosine_by_epochs
 from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.trainer import Trainer
-from lightalign.pipelines.training.validation import mean_loss_of_pairs
 
 from ...helpers import slow
 from ..conftest import SCENES, extract_toy
@@ -226,12 +220,6 @@ def test_a_training_of_so_many_steps_ends_within_an_epoch(home, monkeypatch):
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides)
 
 
-def test_the_last_step_of_a_training_of_so_many_steps_is_the_end_of_its_cosine(home):
-    trainer = trainer_of(home, *THREE_STEPS[1:], "train.steps=11", "train.warmup=0")
-    trainer.counts.step = 10
-    assert trainer.rate_factor() == pytest.approx(0.5 * (1 + math.cos(math.pi * 10 / 11)))
-
-
 def test_a_rehearsal_counts_the_epochs_of_so_many_steps(toy_home):
     spec = TrainSpec(
         home=toy_home,
@@ -326,42 +314,6 @@ def test_every_row_of_an_image_is_a_stranger_to_no_text_of_it():
     assert own == [False, False, True]
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.1])
-@pytest.mark.parametrize("patience", [0, 2, 5])
-def test_the_plateau_is_torchs(home, threshold, patience):
-    trainer = trainer_of(
-        home,
-        "train.schedule=plateau",
-        f"train.plateau_patience={patience}",
-        f"train.plateau_threshold={threshold}",
-        "train.plateau_factor=0.8",
-        "train.warmup=0",
-    )
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    expected = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, patience=patience, factor=0.8, threshold=threshold
-    )
-    random = np.random.default_rng(4)
-    losses = 2 + np.exp(-np.arange(40) / 8) + random.normal(0, 0.02, 40)
-    losses[20:] = losses[20] * (1 - 5e-5) ** np.arange(20)  # falls by less than torch's share
-    for loss in losses.tolist():
-        trainer.follow_plateau(loss)
-        expected.step(loss)
-        assert trainer.rate_factor() == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
-
-
-def test_a_cosine_by_epochs_is_that_of_lavis():
-    """Four steps an epoch, three epochs, a rise over ten: the first epoch has four of these."""
-    found = [
-        cosine_by_epochs(step, epoch_steps=4, num_epochs=3, warmup_steps=10, first=1e-3, last=1e-3)
-        for step in range(12)
-    ]
-    rise = [1e-3 + 0.999 * step / 10 for step in range(4)]
-    later = [(1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * epoch / 3)) + 1e-3 for epoch in (1, 2)]
-    assert found == pytest.approx([*rise, *[later[0]] * 4, *[later[1]] * 4])
-    assert cosine_by_epochs(3, epoch_steps=4, num_epochs=3) == 1.0
-
-
 def test_early_stopping_counts_from_the_epoch_that_is_named(home, monkeypatch):
     """As the originals: worse epochs before the third are not counted, and two in a row end it."""
     recalls = iter([9.0, 1.0, 1.0, 1.0, 1.0, 1.0])
@@ -375,37 +327,6 @@ def test_early_stopping_counts_from_the_epoch_that_is_named(home, monkeypatch):
         *("train.early_stopping=2", "train.early_stopping_from=3"),
     )
     assert quick_train(home, overrides=overrides).report["epochs"] == 4
-
-
-def test_the_loss_of_pairs_is_the_mean_over_pairs_of_shuffled_batches():
-    """Three images, five texts, batches of two: by hand over the drawn order."""
-    random = np.random.default_rng(1)
-    images, texts = (random.normal(size=(n, 4)).astype(np.float32) for n in (3, 5))
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    of_image = [[0, 1], [2], [3, 4]]
-    embeddings = PairedEmbeddings(
-        images=images,
-        texts=texts,
-        image_ids=("a", "b", "c"),
-        text_ids=tuple("vwxyz"),
-        texts_of_image=Relevance.of(of_image),
-        images_of_text=Relevance.of([[0], [0], [1], [2], [2]]),
-    )
-    pairs = [(image, text) for image, own in enumerate(of_image) for text in own]
-    order = np.random.default_rng(0).permutation(5)
-    total = 0.0
-    for start in (0, 2, 4):
-        chosen = [pairs[place] for place in order[start : start + 2]]
-        logits = 3.0 * images[[i for i, _ in chosen]] @ texts[[t for _, t in chosen]].T
-        shares = [
-            one - np.log(np.exp(one).sum(axis=1, keepdims=True)) for one in (logits, logits.T)
-        ]
-        total -= sum(np.trace(one) for one in shares) / 2
-    found = mean_loss_of_pairs(
-        Clip(scale_init=3.0, learnable=False), embeddings, batch_size=2, device=CPU
-    )
-    assert found == pytest.approx(total / 5, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -234,17 +234,6 @@ def test_accumulated_steps_are_fewer_and_have_the_mean_gradient(home):
     torch.testing.assert_close(gradients[1], gradients[0] / 2)
 
 
-def test_a_plateau_lowers_the_rate_after_its_patience(home):
-    trainer = trainer_of(
-        home, "train.schedule=plateau", "train.plateau_patience=1", "train.warmup=0.0"
-    )
-    factors = []
-    for loss in (3.0, 2.0, 2.0, 2.5, 2.5, 1.0, 1.0, 1.0):
-        trainer.follow_plateau(loss)
-        factors.append(round(trainer.rate_factor(), 3))
-    assert factors == [1.0, 1.0, 1.0, 0.8, 0.8, 0.8, 0.8, 0.64]
-
-
 def scores(monkeypatch, recalls, losses):
     found = iter(zip(recalls, losses, strict=True))
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.modalities.image import decode_image
-from lightalign.featcache.sources.datasets.shapes import ShapesSource
+from lightalign.featcache.sources.datasets.shapes import ShapesOptions, ShapesSource
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.types import Modality
 
@@ -89,7 +89,7 @@ CLAIMS = {
 
 
 def source(**options):
-    return ShapesSource(Path("unused"), **options)
+    return ShapesSource(Path("unused"), ShapesOptions(**options))
 
 
 def texts_by_picture(shapes, split):

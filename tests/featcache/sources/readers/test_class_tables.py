@@ -10,7 +10,7 @@ import pytest
 from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.sources.opening import define, identified, open_source, open_version
-from lightalign.featcache.sources.readers import class_folders
+from lightalign.featcache.sources.readers import class_tables
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.inputs.datasets import add
 
@@ -489,9 +489,9 @@ def test_a_table_that_is_remembered_as_it_is_read_is_read_once(tmp_path, monkeyp
     version = identified(version, open_version(version, home=home))
     assert remember(home, version)
     readings = []
-    read = class_folders.read_class_table
+    read = class_tables.open_table
     monkeypatch.setattr(
-        class_folders, "read_class_table", lambda *args: readings.append(args) or read(*args)
+        class_tables, "open_table", lambda *args: readings.append(args) or read(*args)
     )
     open_version(version, home=home)
     assert len(readings) == 1

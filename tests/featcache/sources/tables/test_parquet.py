@@ -218,3 +218,12 @@ def test_pictures_of_another_split_change_no_fingerprint(tmp_path):
     after = opened("image-text-table", tmp_path)
     assert before.fingerprint("train") == after.fingerprint("train")
     assert before.items("test", Modality.TEXT)[1] != after.items("test", Modality.TEXT)[1]
+
+
+def test_the_picture_of_a_row_that_cannot_be_read_is_left_out_with_it(tmp_path):
+    rows = rows_of(range(4), split="train")
+    rows[2]["split"] = None
+    write(tmp_path / "table.parquet", rows)
+    source = opened("image-text-table", tmp_path)
+    assert ids(source, "train", Modality.IMAGE) == ["0.png", "1.png", "3.png"]
+    assert [row.place for row in source.skipped_rows()] == ["row 3"]
