@@ -76,18 +76,15 @@ def source_keys() -> Keys:
     from ...featcache.sources.opening import SOURCES
 
     families: dict[str, list[str]] = {}
-    options: dict[str, tuple[inspect.Parameter, str]] = {}
+    options: dict[str, tuple[Field, str]] = {}
     for name in SOURCES.names():
-        family = SOURCES.load(name)
-        for option in inspect.signature(family).parameters.values():
-            if option.kind is inspect.Parameter.KEYWORD_ONLY:
-                families.setdefault(option.name, []).append(name)
-                options[option.name] = option, _described(family, option.name)
+        for field in fields_of(cls := SOURCES.load(name).Options):
+            families.setdefault(field.name, []).append(name)
+            options[field.name] = field, _described(cls, field.name)
     keys = []
-    for name, (option, described) in options.items():
+    for name, (field, described) in options.items():
         setting = Setting(f"{described} ({', '.join(families[name])}).", table_only=True)
-        field = Field(name=name, hint=option.annotation, setting=setting, default=option.default)
-        keys.append((f"source.{name}", field))
+        keys.append((f"source.{name}", replace(field, setting=setting)))
     return keys
 
 
@@ -106,11 +103,14 @@ def _is_table_only(field: Field) -> bool:
     return field.setting is not None and field.setting.table_only
 
 
-def _described(family: type, option: str) -> str:
-    """Return the first sentence about an option in the docstring of a class."""
+def _described(cls: type, option: str) -> str:
+    """Return the first sentence about an option in the docstring of its dataclass."""
     sentence = rf"^    {option}: (.+?)(?:[.;]\s|\.?\Z)"
-    match = re.search(sentence, inspect.getdoc(family) or "", re.S | re.M)
-    return " ".join(match[1].split()) if match else option  # Python may leave docstrings out
+    for documented in cls.__mro__:
+        match = re.search(sentence, inspect.cleandoc(documented.__doc__ or ""), re.S | re.M)
+        if match:
+            return " ".join(match[1].split())
+    return option  # Python may leave docstrings out
 
 
 def listed(keys: Iterable[tuple[str, Field]]) -> Sequence[tuple[str, str]]:
