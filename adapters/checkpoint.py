@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..featcache.atomic_files import replacing, write_bytes
-from ..featcache.config import Table, canonical_json, fingerprint, write_toml
+from ..featcache.config import Table, canonical_json, fingerprint, to_toml
 from ..featcache.documents import check, parse_json, read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.regular_files import check_regular
 from ..featcache.store.remedies import removal_of_run
 from ..featcache.types import sides_of
+from ..featcache.writing import write_bytes as write_whole
 from .adapter import Adapter, build_adapter, outline_adapter
 from .objective import Objective, build_objective
 
@@ -55,7 +56,7 @@ def save_adapter(
         raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / TABLE_FILE) as temporary:
-        write_toml(temporary, full)
+        write_whole(temporary, to_toml(full, where=str(temporary)).encode())
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
     written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
     hashes = {"table": table_hash(written), "tensors": tensor_hash(tensors)}

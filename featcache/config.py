@@ -6,7 +6,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,22 +15,14 @@ import tomli_w
 from .bounds import MOST, MOST_SEED
 from .documents import TomlError, check_extent, parse_toml
 from .errors import SpecError, StoreCorruptError
-from .writing import write_bytes
+from .registry import close_names
+from .settings import fields_of, in_type_words, is_of
 
 Table = dict[str, Any]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _PART = 1000  # elements of a list that are encoded at a time
 _MOST_KEYS = 64  # of a dotted key; those of ours have five
 T = TypeVar("T")
-
-
-def write_toml(path: Path, table: Mapping[str, Any]) -> None:
-    """Write `table` to `path`; keys whose value is None are left out, as TOML has no null.
-
-    Raises:
-        SpecError: Something in it would not be read again.
-    """
-    write_bytes(path, to_toml(table, where=str(path)).encode())
 
 
 def to_toml(table: Mapping[str, Any], *, where: str = "the table") -> str:
@@ -140,16 +132,20 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
     assert dataclasses.is_dataclass(cls)
     if not isinstance(table, Mapping):
         raise SpecError(f"{where} must be a table, found {table!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = sorted(set(table) - set(fields))
+    options = {option.name: option for option in fields_of(cls)}
+    unknown = sorted(set(table) - set(options))
     if unknown:
-        raise SpecError(f"{where}: unknown key {unknown[0]!r}; known: {sorted(fields)}")
-    missing = [name for name, field in fields.items() if name not in table and _is_needed(field)]
+        raise SpecError(f"{where}: {unknown_key(unknown[0], options)}")
+    missing = [
+        name
+        for name, option in options.items()
+        if name not in table and option.default is dataclasses.MISSING
+    ]
     if missing:
         raise SpecError(f"{where} lacks {in_words(missing)}")
-    hints = typing.get_type_hints(cls)
     values = {
-        key: _coerce(hints[key], value, where=f"{where}.{key}") for key, value in table.items()
+        key: _coerce(options[key].hint, value, where=f"{where}.{key}")
+        for key, value in table.items()
     }
     try:
         return cls(**values)
@@ -157,8 +153,50 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
         raise SpecError(f"{where}: {error}") from error
 
 
-def _is_needed(field: "dataclasses.Field[Any]") -> bool:
-    return dataclasses.MISSING is field.default is field.default_factory
+def unknown_key(key: str, names: Iterable[str]) -> str:
+    """Return what to say of a key that no table has, with the close ones."""
+    close = " or ".join(close_names(key, names))
+    meant = f"did you mean {close}? " if close else ""
+    return f"unknown key {key!r}; {meant}known: {sorted(names)}"
+
+
+def check_set_keys(overrides: Sequence[str], keys: Iterable[str]) -> None:
+    """Refuse a key of `--set` that there is not, and name the close ones.
+
+    Args:
+        overrides: `a.b=c` each.
+        keys: Dotted keys; a part in upper case stands for any name.
+
+    Raises:
+        SpecError: A key is neither one of them nor a table of some.
+    """
+    rows = [name.split(".") for name in keys]
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        problem = _unknown_part(key.split("."), rows)
+        if problem:
+            raise SpecError(f"--set {key}: {problem}")
+
+
+def _unknown_part(key: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
+    """Return what is wrong with a dotted key, by the first part of it that none of the rows has."""
+    left = rows
+    for place, part in enumerate(key):
+        beside = [name for name in left if len(name) > place]
+        siblings = {name[place] for name in beside}
+        if any(name.isupper() for name in siblings):
+            return None
+        left = [name for name in beside if name[place] == part]
+        if not left:
+            close_parts = close_names(part, siblings)
+            close = [".".join([*key[:place], name, *key[place + 1 :]]) for name in close_parts]
+            # or a table was left out, as in batch_size for train.batch_size
+            close = close or [".".join(name) for name in rows if name[-1] == key[-1]]
+            tables = {name[place] for name in beside if len(name) > place + 1}
+            names = sorted(f"{name}.NAME" if name in tables else name for name in siblings)
+            way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {names}"
+            return f"unknown key {part!r}; {way_out}"
+    return None
 
 
 def in_words(names: Sequence[str]) -> str:
@@ -225,34 +263,6 @@ def _parse_value(text: str, *, option: str) -> Any:
     return value
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that a random generator does not take.
-
-    Raises:
-        SpecError: It is negative, or has more than 63 bits.
-    """
-    if not 0 <= seed <= MOST_SEED:
-        raise SpecError(f"a seed is at least 0 and has at most 63 bits, found {seed}")
-
-
-def check_counts(spec: Any, least: Mapping[str, int], *, most: int = MOST, where: str = "") -> None:
-    """Refuse counts that are out of range.
-
-    Args:
-        spec: What has the counts as attributes, each of them an integer or None.
-        least: The least that is allowed, by attribute.
-        most: The most that is allowed.
-        where: What the options are of, for the message, such as `[train] `.
-
-    Raises:
-        SpecError: A count is out of range.
-    """
-    for name, fewest in least.items():
-        value = getattr(spec, name)
-        if value is not None and not fewest <= value <= most:
-            raise SpecError(f"{where}{name} must be from {fewest} to {most:,}, found {value}")
-
-
 def without_none(table: Mapping[str, Any]) -> Table:
     """Return a table without keys whose value is None, as it is after it was TOML."""
     return {
@@ -268,20 +278,17 @@ def _coerce(hint: Any, value: Any, *, where: str) -> Any:
         is_table = isinstance(choice, type) and dataclasses.is_dataclass(choice)
         if is_table and isinstance(value, Mapping):
             return build(choice, value, where=where)
-    accepted = tuple(typing.get_origin(choice) or choice for choice in choices)
-    if float in accepted and type(value) is int and abs(value) <= MOST_SEED:
+    if float in choices and type(value) is int and abs(value) <= MOST_SEED:
         return float(value)
-    if Path in accepted and isinstance(value, str):
+    if Path in choices and isinstance(value, str):
         return Path(value)
-    if tuple in accepted and not (value is None and type(None) in accepted):
-        (kind,) = (choice for choice in choices if typing.get_origin(choice) is tuple)
+    kind = next((choice for choice in choices if typing.get_origin(choice) is tuple), None)
+    if kind is not None and not (value is None and types.NoneType in choices):
         element = typing.get_args(kind)[0]
         values = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce(element, item, where=where) for item in values)
-    matches = isinstance(value, accepted) and not (type(value) is bool and bool not in accepted)
-    if not matches:
-        names = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
-        raise SpecError(f"{where} must be {names}, found {value!r}")
+    if not is_of(hint, value):
+        raise SpecError(f"{where} must be {in_type_words(hint)}, found {value!r}")
     _check_magnitude(value, where=where)
     return value
 

@@ -9,7 +9,8 @@ from .common.progress import SILENT, Progress
 from .evaluation import retrieve
 from .evaluation.retrieve_spec import RetrieveReport, RetrieveSpec
 from .extraction import extract
-from .extraction.spec import ExtractReport, ExtractSpec
+from .extraction.reports import ExtractReport
+from .extraction.spec import ExtractSpec
 from .training import train
 from .training.spec import TrainReport, TrainSpec
 

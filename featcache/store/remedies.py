@@ -2,37 +2,14 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..home import command_line, home_of_features
 from ..known_datasets import set_words, source_words, version_of
+from .extract_options import ExtractOptions
 from .key import StoreDescription
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractOptions:
-    """Options of an extraction beside what it encodes; see `ExtractSpec`, which documents them.
-
-    A command names those alone that are not as here.
-    """
-
-    split: str | None = None
-    weights: Path | None = None
-    features: tuple[str, ...] = ("tokens",)
-    layers: tuple[int, ...] = (-1,)
-    format: str = "zarr"
-    dtype: str = "float16"
-    compression: str = "none"
-    precision: str = "auto"
-    compile: bool = False
-    batch_size: int | None = None
-    workers: int = 2
-    max_bad: float = 0.01
-    on_error: str | None = None
-    device: str = "auto"
-
 
 _USUAL = {field.name: field.default for field in fields(ExtractOptions)}
 _RECORDED = {  # by option, what a description or a manifest calls it

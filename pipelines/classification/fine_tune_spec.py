@@ -1,58 +1,53 @@
 """Request, options and report of a fine-tuning; nothing here imports torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.config import Table, build, check_seed, to_table
-from ...featcache.errors import SpecError
-from ...featcache.registry import unknown_name
+from ...featcache.bounds import MOST_SEED
+from ...featcache.config import Table, build, to_table
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import ClassData, Device, Home, SourceOptions, TrainSplit
 from .sgd_options import SgdOptions
 
 PROTOCOLS = ("full", "lightcrl")
 _HIDDEN = 256  # features between the two matrices of the head, as published
-_RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
-    "epochs": (lambda value: value >= 1, "at least 1"),
-    "batch_size": (lambda value: value >= 1, "at least 1"),
-    "learning_rate": (lambda value: value > 0, "above 0"),
-    "adapter_rate": (lambda value: value > 0, "above 0"),
-    "weight_decay": (lambda value: value >= 0, "at least 0"),
-    "warmup": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
-    "gradient_clip": (lambda value: value >= 0, "at least 0"),
-    "validation": (lambda value: 0 < value < 1, "a share in (0, 1)"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
-    """Options of fine-tuning adapter and head together.
+    """Options of fine-tuning adapter and head together; the best epoch is kept.
 
     Attributes:
-        epochs: Passes over the images; the best by the held-out part is kept.
-        batch_size: Images of a step.
-        learning_rate: Highest learning rate of the head, which starts at random.
-        adapter_rate: Highest learning rate of the adapter.
-        weight_decay: Decay of matrices, by AdamW.
-        warmup: Share of the steps over which the rates rise, in [0, 1); then they follow half a
-            cosine down to 0.
-        gradient_clip: Largest norm of all gradients together, or 0 for no limit.
-        validation: Share of the training images of each class that chooses the epoch, in (0, 1).
+        learning_rate: The head starts at random.
+        warmup: After the rise the rates follow half a cosine down to 0.
     """
 
-    epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    adapter_rate: float = 3e-4
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    gradient_clip: float = 1.0
-    validation: float = 0.1
+    epochs: Annotated[int, Setting("Passes over the images.", least=1)] = 20
+    batch_size: Annotated[int, Setting("Images of a step.", least=1)] = 64
+    learning_rate: Annotated[float, Setting("Highest learning rate of the head.", above=0)] = 1e-3
+    adapter_rate: Annotated[float, Setting("Highest learning rate of the adapter.", above=0)] = 3e-4
+    weight_decay: Annotated[float, Setting("Decay of matrices, by AdamW.", least=0)] = 0.05
+    warmup: Annotated[
+        float,
+        Setting("Share of the steps over which rates rise.", least=0, below=1, called="a share"),
+    ] = 0.1
+    gradient_clip: Annotated[
+        float, Setting("Largest norm of all gradients together; 0: no limit.", least=0)
+    ] = 1.0
+    validation: Annotated[
+        float,
+        Setting(
+            "Share of each class's training images that chooses the epoch.",
+            above=0,
+            below=1,
+            called="a share",
+        ),
+    ] = 0.1
 
     def __post_init__(self) -> None:
-        for name, (fits, range_) in _RANGES.items():
-            if not fits(getattr(self, name)):
-                raise SpecError(f"{name} must be {range_}, found {getattr(self, name)}")
+        check_settings(self)
 
 
 def options_of(protocol: str, table: Table) -> dict[str, Any]:
@@ -72,40 +67,41 @@ class FineTuneSpec:
     """Settings of one fine-tuning.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        data: Dataset of classes, as `NAME` for the newest stores, or `NAME=PATH` for those of the
-            dataset as it is there now.
-        run: Name or folder of the run whose adapter is the start, or None for the newest.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
+        data: `NAME` for the newest stores, or `NAME=PATH` for those of the dataset as it is there
+            now.
         protocol: `full`, adapter and head together; or `lightcrl`, what LightCRL calls fine-tuning:
             its features are made without gradients, so that the head alone is trained.
-        train_split: Split to train on.
-        split: Split that is measured at the end, or None for `test`, or `val` where there is no
-            `test`.
-        seed: Seed of the head's start, of order, dropout and what is held out.
         options: How adapter and head are trained, by `full`.
         sgd: How the head alone is trained, by `lightcrl`.
         name: Name of the new run, or None for an automatic one.
-        device: `auto`, `cpu` or `cuda`.
     """
 
-    home: Path
-    data: str
-    run: str | None = None
-    source: Mapping[str, Any] | None = None
-    protocol: str = "full"
-    train_split: str = "train"
-    split: str | None = None
-    seed: int = 0
+    home: Home
+    data: ClassData
+    run: Annotated[str | None, Setting("Run that is the start; newest if none.", argument=True)] = (
+        None
+    )
+    source: SourceOptions = None
+    protocol: Annotated[
+        str,
+        Setting(
+            "full, or lightcrl: the head alone, as published under this name.", choices=PROTOCOLS
+        ),
+    ] = "full"
+    train_split: TrainSplit = "train"
+    split: Annotated[
+        str | None, Setting("Split to measure at the end; test, or else val, if none.")
+    ] = None
+    seed: Annotated[
+        int, Setting("Seed of start, order, dropout, held-out images.", least=0, most=MOST_SEED)
+    ] = 0
     options: FineTuneOptions = field(default_factory=FineTuneOptions)
     sgd: SgdOptions = field(default_factory=lambda: SgdOptions(hidden=_HIDDEN))
-    name: str | None = None
-    device: str = "auto"
+    name: Annotated[str | None, Setting("Name of the new run.")] = None
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise unknown_name("protocol", self.protocol, PROTOCOLS)
-        check_seed(self.seed)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.bounds import MOST
-from ...featcache.config import check_counts, check_seed, fingerprint, to_table
+from ...featcache.bounds import MOST, MOST_SEED
+from ...featcache.config import fingerprint, to_table
 from ...featcache.errors import SpecError
-from ...featcache.registry import unknown_name
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import ClassData, Device, Home, RunName, SourceOptions, TrainSplit
 from .sgd_options import SgdOptions
 
 PROTOCOLS = ("lbfgs", "sgd", "knn")
@@ -27,21 +28,37 @@ class ProbeOptions:
     """Options of the probe protocols.
 
     Attributes:
-        validation: Share of the training images of each class by which options are chosen, in
-            (0, 1); of few shots a quarter, if that is more.
-        regularisations: `lbfgs`: values of C to choose from, from strong to weak.
-        neighbours: `knn`: numbers of neighbours to choose from, in rising order.
-        sgd: `sgd`: how the head is trained.
+        validation: Of few shots a quarter, if that is more.
+        regularisations: From strong to weak.
+        neighbours: In rising order.
+        sgd: How the head is trained by `sgd`.
     """
 
-    validation: float = 0.1
-    regularisations: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-    neighbours: tuple[int, ...] = (1, 3, 5, 10, 20, 50)
+    validation: Annotated[
+        float,
+        Setting(
+            "Share of each class's training images that chooses options.",
+            above=0,
+            below=1,
+            called="a share",
+        ),
+    ] = 0.1
+    regularisations: Annotated[tuple[float, ...], Setting("lbfgs: values of C to choose from.")] = (
+        1e-5,
+        1e-4,
+        1e-3,
+        1e-2,
+        1e-1,
+        1.0,
+        10.0,
+    )
+    neighbours: Annotated[
+        tuple[int, ...], Setting("knn: numbers of neighbours to choose from.")
+    ] = (1, 3, 5, 10, 20, 50)
     sgd: SgdOptions = field(default_factory=SgdOptions)
 
     def __post_init__(self) -> None:
-        if not 0 < self.validation < 1:
-            raise SpecError(f"validation must be a share in (0, 1), found {self.validation}")
+        check_settings(self)
         lists: Mapping[str, tuple[tuple[float, ...], Callable[[float], bool]]] = {
             "regularisations": (self.regularisations, lambda value: value > 0),
             "neighbours": (self.neighbours, lambda value: value >= 1),
@@ -56,52 +73,57 @@ class ProbeSpec:
     """Settings of one probe.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        data: Dataset of classes, as `NAME` for the newest stores, or `NAME=PATH` for those of the
-            dataset as it is there now.
-        run: Name or folder of a run, or None for the newest.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        protocol: `lbfgs`, `sgd` or `knn`.
+        data: `NAME` for the newest stores, or `NAME=PATH` for those of the dataset as it is there
+            now.
         features: `embedding`, through the adapter of the run, or `encoder`, the mean of what its
             adapter reads; or both.
-        train_split: Split that the classifier is trained on.
-        split: Split that it is measured on, or None for `test`, or `val` where there is no `test`.
-        shots: Training images of each class, for few-shot classifiers; none for all images.
-        seeds: How often shots are drawn.
-        seed: Seed of what is held out, of the first draw and of a head's start.
+        shots: For few-shot classifiers; none for all images.
         options: What the protocol can be told.
-        device: `auto`, `cpu` or `cuda`.
     """
 
-    home: Path
-    data: str
-    run: str | None = None
-    source: Mapping[str, Any] | None = None
-    protocol: str = "lbfgs"
-    features: tuple[str, ...] = FEATURES
-    train_split: str = "train"
-    split: str | None = None
-    shots: tuple[int, ...] = ()
-    seeds: int = _USUAL_SEEDS
-    seed: int = 0
+    home: Home
+    data: ClassData
+    run: RunName = None
+    source: SourceOptions = None
+    protocol: Annotated[
+        str, Setting("lbfgs, sgd (LightCRL's table) or knn.", choices=PROTOCOLS)
+    ] = "lbfgs"
+    features: Annotated[
+        tuple[str, ...],
+        Setting(
+            "embedding, encoder (without the adapter) or, if none, both.",
+            choices=FEATURES,
+            noun="kind of features",
+            each_once=True,
+            commas="embedding,encoder",
+        ),
+    ] = FEATURES
+    shots: Annotated[
+        tuple[int, ...],
+        Setting(
+            "Training images a class, such as 1,2,4,8,16; repeatable; all if none.",
+            least=1,
+            most=MOST,
+            fits=f"numbers from 1 to {MOST:,} that rise",
+            commas="1,2,4",
+        ),
+    ] = ()
+    seeds: Annotated[int, Setting("How often shots are drawn.", least=1, most=MOST)] = _USUAL_SEEDS
+    train_split: TrainSplit = "train"
+    split: Annotated[str | None, Setting("Split to measure on; test, or else val, if none.")] = None
+    seed: Annotated[
+        int, Setting("Seed of held-out images, shots and starts.", least=0, most=MOST_SEED)
+    ] = 0
     options: ProbeOptions = field(default_factory=ProbeOptions)
-    device: str = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise unknown_name("protocol", self.protocol, PROTOCOLS)
-        for name in self.features:
-            if name not in FEATURES:
-                raise unknown_name("kind of features", name, FEATURES)
-        if not self.features or len(set(self.features)) < len(self.features):
-            raise SpecError(f"features must be some of {FEATURES}, found {self.features}")
-        check_seed(self.seed)
-        check_counts(self, {"seeds": 1})
+        check_settings(self)
         self._check_shots()
 
     def _check_shots(self) -> None:
         shots = list(self.shots)
-        if any(not 1 <= number <= MOST for number in shots) or shots != sorted(set(shots)):
+        if shots != sorted(set(shots)):
             raise SpecError(
                 f"shots must be numbers from 1 to {MOST:,} that rise, found {shots!s:.200}"
             )

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.errors import SpecError
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import ClassData, Device, EncoderWeights, Home, RunName, SourceOptions
 
 USUAL = ("ensemble",)  # prompts, where none are named
 
@@ -15,30 +16,30 @@ class ZeroShotSpec:
     """Settings of one zero-shot classification: the dataset, the run and the prompts.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
         data: `NAME` of a dataset of classes, for the newest stores; `NAME=PATH` for those of the
             dataset as it is there now.
-        run: Name or folder of a run, or None for the newest.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split to evaluate on, or None for `test`, or else `val`.
-        prompts: Names of prompts or TOML files; each is measured, and the plot and the failures
-            are of the first.
+        prompts: Each is measured, and the plot and the failures are of the first.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
-        device: `auto`, `cpu` or `cuda`.
     """
 
-    home: Path
-    data: str
-    run: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str | None = None
-    prompts: tuple[str, ...] = USUAL
-    weights: Mapping[str, Path] | None = None
-    device: str = "auto"
+    home: Home
+    data: ClassData
+    run: RunName = None
+    source: SourceOptions = None
+    split: Annotated[str | None, Setting("Split; test, or else val, if none.")] = None
+    prompts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "bare, single, ensemble or a TOML file; repeatable or with commas.",
+            each_once=True,
+            commas="bare,single",
+        ),
+    ] = USUAL
+    weights: EncoderWeights = None
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if not self.prompts or len(set(self.prompts)) < len(self.prompts):
-            raise SpecError(f"prompts must name at least one, each once; found {self.prompts}")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,40 +10,37 @@ from rich.console import Console
 from rich.table import Table
 
 from ...featcache import notes
-from ...featcache.bounds import MOST, MOST_SEED
+from ...featcache.config import apply_overrides
 from ...featcache.errors import SpecError
 from ...featcache.home import VARIABLE, checked_home, default_home, expanded
+from ...featcache.settings import Setting
 from ...featcache.store import trust
 from ..common import streams
 from ..common.printable import printable_lines
 from ..common.progress import Progress
+from ..common.shared_settings import DEVICE, HOME
 from ..rendering.progress_bars import BarProgress, LineProgress
 
 
-def within(
-    least: int | float, most: int | float = MOST, *, is_above: bool = False
-) -> Callable[[Any, Any, Any], Any]:
-    """Return what refuses a number of an option that is out of range, in one line that names it.
+def option(setting: Setting, *, default: Any = None) -> Any:  # Any: typer's own class
+    """Return the option or the argument of typer for a setting.
 
-    Every option of a number has one, so that none reaches an array, a thread or a file that cannot
-    hold it. What no range contains, such as `nan`, is refused, too.
-
-    Args:
-        least: The least that is allowed.
-        most: The most that is allowed.
-        is_above: Whether the least itself is refused.
+    Every option of a number has a range, so that none reaches an array, a thread or a file that
+    cannot hold it. What is out of it is refused in one line that names the option.
     """
-    limits = f"above {least:,} and at most {most:,}" if is_above else f"from {least:,} to {most:,}"
 
     def check(_context: Any, parameter: Any, value: Any) -> Any:  # Any: as for `_trust_stores`
-        if value is None or (least <= value <= most and not (is_above and value == least)):
-            return value
-        raise SpecError(f"{parameter.opts[0]} must be {limits}, found {value}")
+        if value is not None and value != default and not isinstance(value, list):
+            setting.check(value, name=parameter.opts[0])
+        return value
 
-    return check
+    callback = check if setting.range else None
+    if setting.argument:
+        return typer.Argument(help=setting.help, callback=callback)
+    return typer.Option(*filter(None, [setting.flag]), help=setting.help, callback=callback)
 
 
-def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as for `_trust_stores`
+def each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as for `_trust_stores`
     """Refuse a name that is given two values: the last would be taken without a word."""
     names = [value.partition("=")[0].strip() for value in values or ()]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -57,7 +53,7 @@ def _each_once(_context: Any, parameter: Any, values: Any) -> Any:  # Any: as fo
 
 def _each_place_once(context: Any, parameter: Any, values: Any) -> Any:  # Any: as above
     """Refuse a value that is given twice, also as part of a table: the last would be taken."""
-    _each_once(context, parameter, values)
+    each_once(context, parameter, values)
     names = sorted(value.partition("=")[0].strip() for value in values or ())
     for outer in names:
         inner = next((name for name in names if name.startswith(f"{outer}.")), None)
@@ -75,10 +71,10 @@ Home = Annotated[
         envvar=VARIABLE,
         readable=False,  # which the callback says in one line
         callback=checked_home,
-        help="Folder of datasets, features and runs.",
+        help=HOME.help,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, option(DEVICE)]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")
 ]
@@ -92,24 +88,12 @@ Overrides = Annotated[
         help="Change one value of the spec; repeatable.",
     ),
 ]
-RunName = Annotated[str | None, typer.Argument(help="Run; the newest if none.")]
-OtherData = Annotated[str | None, typer.Option(help="Dataset; the run's own if none.")]
-ClassData = Annotated[str, typer.Option(help="Dataset of classes as NAME or NAME=PATH.")]
-TrainSplit = Annotated[str, typer.Option(help="Split to train on.")]
-Seed = Annotated[
-    int,
-    typer.Option(callback=within(0, MOST_SEED), help="Seed of initialisation, order and dropout."),
-]
-EncoderWeights = Annotated[
-    list[str] | None,
-    typer.Option(metavar="ENCODER=PATH", callback=_each_once, help="Weights to use; repeatable."),
-]
 
 
-def _trust_stores(context: Any, given: bool) -> bool:  # Any: typer's class is not what it gives
-    if given:
+def _trust_stores(context: Any, trusts: bool) -> bool:  # Any: typer's class is not what it gives
+    if trusts:
         context.with_resource(trust.trusting())  # until the command ends
-    return given
+    return trusts
 
 
 NoVerify = Annotated[
@@ -184,37 +168,36 @@ def _plain(value: Any) -> Any:
     return vars(value)
 
 
-def split_commas(given: list[str] | None) -> list[str]:
+def split_commas(texts: list[str] | None) -> list[str]:
     """Return the values of an option that is repeatable, and takes several with commas, too."""
-    return [value for values in given or () for value in values.split(",")]
+    return [value for text in texts or () for value in text.split(",")]
 
 
-def whole_numbers(flag: str, given: list[str] | None, *, example: str) -> list[int]:
+def whole_numbers(flag: str, texts: list[str] | None, *, example: str) -> list[int]:
     """Return the whole numbers of such an option.
 
     Raises:
         SpecError: One is no number.
     """
     try:
-        return [int(number) for number in split_commas(given)]
+        return [int(number) for number in split_commas(texts)]
     except ValueError as error:
-        raise SpecError(f"{flag} {','.join(given or ())!r} is not of the form {example}") from error
+        raise SpecError(f"{flag} {','.join(texts or ())!r} is not of the form {example}") from error
 
 
-def places_of_weights(given: list[str] | None) -> dict[str, Path]:
+def places_of_weights(assignments: list[str] | None) -> dict[str, Path]:
     """Return the path of each `ENCODER=PATH` by its encoder.
 
     Raises:
         SpecError: One is not of that form.
     """
-    return dict(_place_of_weights(assignment) for assignment in given or ())
-
-
-def _place_of_weights(given: str) -> tuple[str, Path]:
-    name, sign, path = given.partition("=")
-    if not (name and sign and path):
-        raise SpecError(f"--weights {given!r} is not of the form ENCODER=PATH")
-    return name, expanded(Path(path))
+    places = {}
+    for assignment in assignments or ():
+        name, sign, path = assignment.partition("=")
+        if not (name and sign and path):
+            raise SpecError(f"--weights {assignment!r} is not of the form ENCODER=PATH")
+        places[name] = expanded(Path(path))
+    return places
 
 
 def source_options(overrides: list[str], *, verb: str) -> dict[str, Any]:
@@ -223,8 +206,6 @@ def source_options(overrides: list[str], *, verb: str) -> dict[str, Any]:
     Raises:
         SpecError: One is not of that form.
     """
-    from ...featcache.config import apply_overrides
-
     changed = apply_overrides({"source": {}}, overrides)
     options = changed.pop("source")
     if changed or not isinstance(options, dict):

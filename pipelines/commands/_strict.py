@@ -1,11 +1,13 @@
 """Commands in which every option of one value is given once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
 
+from ...featcache.config import check_set_keys
 from ...featcache.errors import SpecError
+from ._set_keys import Keys, listed
 
 
 class StrictCommand(TyperCommand):
@@ -28,8 +30,25 @@ class StrictCommand(TyperCommand):
                     f"{name} is given {count} times and takes one value: give one, and run the "
                     "command once for each where you mean several"
                 )
-        _refuse_set_again(order, values.get("overrides") or ())
+        overrides = values.get("overrides") or ()
+        _refuse_set_again(order, overrides)
+        if overrides and self._set_keys is not None:
+            check_set_keys(overrides, [key for key, _ in self._set_keys()])
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # Any: as above
+        """List the options, and below them the keys of `--set`."""
+        super().format_options(ctx, formatter)
+        if self._set_keys is not None:
+            keys = self._set_keys()
+            is_preset = any(key.startswith("train.") for key, _ in keys)
+            beside = ", with the default where a preset says nothing" if is_preset else ""
+            with formatter.section(f"Keys of --set{beside}"):
+                formatter.write_dl(listed(keys))
+
+    @property
+    def _set_keys(self) -> Callable[[], Keys] | None:
+        return getattr(self.callback, "set_keys", None)
 
 
 def _refuse_set_again(order: Sequence[Any], overrides: Sequence[str]) -> None:

@@ -8,42 +8,29 @@ from typing import Annotated
 import typer
 
 from ...featcache.errors import SpecError
-from ._common import (
-    DEFAULT_HOME,
-    AsJson,
-    CommandOutput,
-    Device,
-    Home,
-    NoVerify,
-    Overrides,
-    Quiet,
-    source_options,
-)
+from ._common import DEFAULT_HOME, CommandOutput, Device, Home, Overrides, source_options
+from ._from_spec import command
+from ._set_keys import explain_keys, source_keys
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
 StoreName = Annotated[str, typer.Argument(help="Folder, name as `cache ls` prints it, or key.")]
 
 
 @cache_app.command("ls")
-def cache_ls(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
+@command()
+def cache_ls(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
     """List all feature stores, newest first."""
     from ..cache.listing import store_rows
     from ..rendering.training import store_table
 
     rows = store_rows(home)
     empty = f"no feature stores in {home / 'features'}"
-    CommandOutput(as_json=as_json, quiet=quiet).answer(
-        {"stores": rows}, store_table(rows) if rows else empty
-    )
+    output.answer({"stores": rows}, store_table(rows) if rows else empty)
 
 
 @cache_app.command("info")
-def cache_info(
-    store: StoreName,
-    home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
+@command()
+def cache_info(output: CommandOutput, *, store: StoreName, home: Home = DEFAULT_HOME) -> None:
     """Show what one store holds and what its key is made of."""
     from ...featcache.store.catalog import find_store
     from ...featcache.store.feature_store import FeatureStore
@@ -55,15 +42,16 @@ def cache_info(
     manifest["num_shards"] = opened.num_shards
     manifest["missing_shards"] = opened.missing_shards()
     manifest["skipped"] = [vars(item) for item in opened.skipped()]
-    CommandOutput(as_json=as_json, quiet=quiet).answer(manifest, json.dumps(manifest, indent=2))
+    output.answer(manifest, json.dumps(manifest, indent=2))
 
 
 @cache_app.command("verify")
+@command()
 def cache_verify(
+    output: CommandOutput,
+    *,
     store: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
     home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Read every byte and compare it with the manifest; exits 1 when something is damaged.
 
@@ -74,20 +62,19 @@ def cache_verify(
     from ...featcache.store.damage import verify_folder
     from ..cache.leftovers import find_leftovers
 
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     folders = [find_store(home, store)] if store else manifest_folders(home)
     damage: dict[str, list[str]] = {}
     unread = [] if store else unreadable_folders(home)
     for folder in output.progress.track(folders, "verify", len(folders), unit="stores"):
         damage[str(folder)] = verify_folder(folder)
-    damage |= {str(one.folder): [one.reason] for one in unread}
+    damage |= {str(folder.folder): [folder.reason] for folder in unread}
     leftovers = [] if store else find_leftovers(home)
     for leftover in leftovers:
         if leftover.is_unread and str(leftover.path) in damage:
             continue  # a folder of stores, which is named already
         damage.setdefault(str(leftover.path), []).append(str(leftover))
     lines = [line for faults in damage.values() for line in faults]
-    foreign = sum(not (one.is_ours or one.is_unread) for one in leftovers)
+    foreign = sum(not (leftover.is_ours or leftover.is_unread) for leftover in leftovers)
     count = len(lines) - foreign
     output.result(damage, *lines, f"{len(folders)} stores read, {count} damaged files")
     if count:
@@ -95,15 +82,16 @@ def cache_verify(
 
 
 @cache_app.command("explain")
+@command(set_keys=explain_keys)
 def cache_explain(
+    output: CommandOutput,
+    *,
     store: Annotated[str | None, typer.Argument(help="Folder, name or key of a store.")] = None,
     other: Annotated[str | None, typer.Argument(help="Another store; the nearest if none.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Instead of a store: what misses.")] = None,
     data: Annotated[str | None, typer.Option(help="Dataset of what misses.")] = None,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """List the values in which the keys of two stores differ, or those that make one a miss.
 
@@ -114,7 +102,6 @@ def cache_explain(
     from ..cache.repair import explain_request
     from ..rendering.training import explanation_parts
 
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     if encoder is not None and data is not None and store is None:
         table = {"encoders": [encoder], "data": data, "home": str(home)}
         explained = explain_request(table, overrides or [], output.progress)
@@ -128,12 +115,13 @@ def cache_explain(
 
 
 @cache_app.command("rm")
+@command()
 def cache_rm(
+    output: CommandOutput,
+    *,
     store: StoreName,
     force: Annotated[bool, typer.Option(help="Remove it even if a run refers to it.")] = False,
     home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Remove one store, and its pairs with the last store of its split."""
     from ..cache.leftovers import clear_leftovers
@@ -142,11 +130,14 @@ def cache_rm(
     clear_leftovers(home)  # of an earlier removal that was killed: given again, it finds no store
     removed = remove(home, store, force=force)
     line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
-    CommandOutput(as_json=as_json, quiet=quiet).result(removed, line)
+    output.result(removed, line)
 
 
 @cache_app.command("repair")
+@command(set_keys=source_keys)
 def cache_repair(
+    output: CommandOutput,
+    *,
     store: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
     data: Annotated[
         str | None, typer.Option(help="NAME=PATH of a dataset that is not in its default place.")
@@ -157,8 +148,6 @@ def cache_repair(
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Restore what `verify` finds; only damaged and missing shards are computed.
 
@@ -173,7 +162,6 @@ def cache_repair(
     from ..cache.repair import each_apart, origins_first, reason_of, repair
     from ..rendering.training import repair_lines
 
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     again = partial(
         repair,
         home,
@@ -207,19 +195,19 @@ def cache_repair(
 
 
 @cache_app.command("export")
+@command(reads_stores=True)
 def cache_export(
+    output: CommandOutput,
+    *,
     store: StoreName,
     path: Annotated[Path, typer.Argument(help="What to write: a folder for npy, else a file.")],
     format: Annotated[str, typer.Option(help="parquet, npy or safetensors.")] = "parquet",
     force: Annotated[bool, typer.Option(help="Replace an earlier export.")] = False,
-    no_verify: NoVerify = False,
     home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write one store for other tools: ids beside vectors, in floats."""
     from ..cache.export import export
 
     done = export(home, store, path, format=format, force=force)
     line = f"{done.rows} rows, {done.tokens} tokens, {done.bytes / 1e6:.1f} MB: {done.path}"
-    CommandOutput(as_json=as_json, quiet=quiet).result(done, line)
+    output.result(done, line)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...featcache.home import expanded
-from ._common import DEFAULT_HOME, AsJson, CommandOutput, Home, Overrides, Quiet, source_options
+from ._common import DEFAULT_HOME, CommandOutput, Home, Overrides, source_options
+from ._from_spec import command
+from ._set_keys import source_keys
 
 if TYPE_CHECKING:
     from ...featcache.known_datasets import DatasetVersion
@@ -24,7 +26,10 @@ _MOST_SHOWN = 100  # letters of a cell of the preview
 
 
 @data_app.command("add")
+@command(set_keys=source_keys)
 def data_add(
+    output: CommandOutput,
+    *,
     name: Annotated[str, typer.Argument(help="Name of the dataset from now on.")],
     place: Annotated[
         Path | None, typer.Argument(help="Its folder or file; none of one that is drawn.")
@@ -32,15 +37,12 @@ def data_add(
     kind: Kind = None,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Give a dataset a name, under which every command finds it with its place and options."""
     from ...featcache.known_datasets import newest, stood_for, written_name
     from ..inputs.datasets import add, preview
 
     options = source_options(overrides, verb="data add") if overrides else None
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     path = None if place is None else expanded(place)
     previous = newest(home, written_name(name))
     version, source = add(home, name, path, kind=kind, options=options)
@@ -56,12 +58,12 @@ def data_add(
 
 
 @data_app.command("list")
-def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False) -> None:
+@command()
+def data_list(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
     """List the datasets that have a name, with their families and places."""
     from ...featcache.known_datasets import FOLDER, read_all
     from ..rendering.tables import rows_table
 
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     versions, unread = read_all(home)
     tables = [_table(version) for version in versions.values()]
     rows = [
@@ -83,9 +85,8 @@ def data_list(home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet =
 
 
 @data_app.command("show")
-def data_show(
-    name: Name, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
-) -> None:
+@command()
+def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -> None:
     """Show what a name stands for, and what it stood for before."""
     from ...featcache.known_datasets import read_versions
     from ..inputs.datasets import require
@@ -96,18 +97,19 @@ def data_show(
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
     value = {**_table(current), "earlier": [_table(version) for version in earlier]}
-    CommandOutput(as_json=as_json, quiet=quiet).answer(value, *lines)
+    output.answer(value, *lines)
 
 
 @data_app.command("preview")
+@command(set_keys=source_keys)
 def data_preview(
+    output: CommandOutput,
+    *,
     name: Annotated[str, typer.Argument(help="Dataset as NAME or NAME=PATH.")],
     split: Annotated[str | None, typer.Option(help="Split of the rows; the first if none.")] = None,
     kind: Kind = None,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Show the first rows as they will be read, the items of every split, and what is left out."""
     from ...featcache.sources.opening import open_defined
@@ -115,7 +117,6 @@ def data_preview(
     from ..rendering.tables import rows_table
 
     options = source_options(overrides, verb="data preview") if overrides else None
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     shown = preview(*open_defined(name, home=home, options=options, kind=kind), split=split)
     value = {
         **_table(shown.version),
@@ -138,29 +139,25 @@ def data_preview(
 
 
 @data_app.command("move")
+@command()
 def data_move(
-    name: Name,
-    place: Place,
-    home: Home = DEFAULT_HOME,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    output: CommandOutput, *, name: Name, place: Place, home: Home = DEFAULT_HOME
 ) -> None:
     """Set the place of a dataset that has moved; what lies there must be the same data."""
     from ..inputs.datasets import move
 
     version = move(home, name, expanded(place))
-    CommandOutput(as_json=as_json, quiet=quiet).result(_table(version), *_lines(version))
+    output.result(_table(version), *_lines(version))
 
 
 @data_app.command("rm")
-def data_rm(
-    name: Name, home: Home = DEFAULT_HOME, as_json: AsJson = False, quiet: Quiet = False
-) -> None:
+@command()
+def data_rm(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -> None:
     """Forget a name; the dataset's own files, and features that were extracted, stay."""
     from ..inputs.datasets import forget
 
     removed = forget(home, name)
-    CommandOutput(as_json=as_json, quiet=quiet).result({"forgotten": name}, f"forgotten: {removed}")
+    output.result({"forgotten": name}, f"forgotten: {removed}")
 
 
 def _table(version: "DatasetVersion") -> dict[str, Any]:

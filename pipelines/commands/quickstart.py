@@ -1,26 +1,22 @@
 """The command that does all three steps at once."""
 
+from typing import Annotated
+
 from ...featcache.home import command_line
-from ._common import (
-    DEFAULT_HOME,
-    AsJson,
-    CommandOutput,
-    Device,
-    Home,
-    Overrides,
-    Quiet,
-    Seed,
-    source_options,
-)
+from ..common.shared_settings import SEED
+from ._common import DEFAULT_HOME, CommandOutput, Device, Home, Overrides, option, source_options
+from ._from_spec import command
+from ._set_keys import source_keys
 
 
+@command(set_keys=source_keys)
 def quickstart(
-    seed: Seed = 0,
+    output: CommandOutput,
+    *,
+    seed: Annotated[int, option(SEED)] = 0,
     overrides: Overrides = None,
     home: Home = DEFAULT_HOME,
     device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
 ) -> None:
     """Do all three steps on drawn pictures with packaged encoders; nothing is downloaded."""
     from ..metrics.number import report_line
@@ -28,7 +24,6 @@ def quickstart(
     from ..rendering.evaluations import retrieval_parts
     from ..rendering.training import extract_lines, train_lines
 
-    output = CommandOutput(as_json=as_json, quiet=quiet)
     source = source_options(overrides or [], verb="quickstart")
     done = run(home, source=source, device=device, seed=seed, progress=output.progress)
     output.result(

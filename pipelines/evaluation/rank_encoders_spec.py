@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.config import check_counts, check_seed
+from ...featcache.bounds import MOST, MOST_SEED
 from ...featcache.errors import SpecError
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import Home, SourceOptions
 
 FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 
@@ -16,32 +18,30 @@ class RankSpec:
     """Settings of one ranking of encoders.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
-            dataset as it is there now.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split whose features are compared; its items are no longer unseen.
-        items: Most images that are drawn, which bounds memory and time.
+        data: `NAME` of a dataset, for the newest stores; `NAME=PATH` for those of the dataset as it
+            is there now.
+        split: Its items are no longer unseen.
+        items: They bound memory and time.
         neighbours: The k of mutual nearest neighbours.
-        seed: Seed of the draw.
     """
 
-    home: Path
-    data: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str = "train"
-    items: int = 2000
-    neighbours: int = 10
-    seed: int = 0
+    home: Home
+    data: Annotated[str | None, Setting("Dataset; the newest stores if none.")] = None
+    source: SourceOptions = None
+    split: Annotated[str, Setting("Split whose features are compared.")] = "train"
+    items: Annotated[int, Setting("Most images that are drawn.", least=1, most=MOST)] = 2000
+    neighbours: Annotated[
+        int, Setting("Neighbours that two encoders may share.", least=1, most=MOST)
+    ] = 10
+    seed: Annotated[int, Setting("Seed of the draw.", least=0, most=MOST_SEED)] = 0
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.items < FEWEST:
             raise SpecError(
                 f"items must be at least {FEWEST}, found {self.items}: a fifth is held out, and "
                 "R@10 of few is high by chance"
             )
-        check_counts(self, {"items": FEWEST, "neighbours": 1})
-        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,31 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.config import check_counts
+from ...featcache.bounds import MOST
 from ...featcache.errors import SpecError
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import Device, Home, RunData, RunName, SourceOptions
 from ..ranking.index_plan import EXACT
-from ..ranking.normalisation import PUBLISHED, Normalisation
+from ..ranking.normalisation import MOST_SHARPNESS, PUBLISHED, Normalisation
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _USUAL_K = 100
-_TEXT, _TEXT_OR_NONE = (str, "a text"), (str | None, "a text or None")
-_KINDS: Mapping[str, tuple[Any, str]] = {
-    "home": (Path, "a Path"),
-    "run": _TEXT_OR_NONE,
-    "data": _TEXT_OR_NONE,
-    "source": (Mapping | None, "options by name or None"),
-    "split": _TEXT,
-    "scoring": _TEXT,
-    "qb_rule": _TEXT_OR_NONE,
-    "qb_sharpness": (float | int | None, "a number or None"),
-    "index": _TEXT,
-    "memory": _TEXT_OR_NONE,
-    "same_text": _TEXT,
-    "allow_leakage": (bool, "True or False"),
-    "device": _TEXT,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,57 +21,58 @@ class RetrieveSpec:
     """Settings of one retrieval evaluation.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of a run, or None for the newest.
-        data: `NAME` of a dataset, or None for the run's own, for the newest stores;
-            `NAME=PATH` for those of the dataset as it is there now.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split to evaluate on.
-        k: Largest rank of the recall curve.
-        scoring: `cosine`, or `qb-norm` or `dual-softmax` beside it.
-        bank: Training items of each side that `qb-norm` is normalised by, at most.
-        qb_rule: `dynamic` or `static`, see `Normalisation`; None for its default.
-        qb_sharpness: Factor on cosines there, above 0; None for its default.
+        data: `NAME` of a dataset, for the newest stores; `NAME=PATH` for those of the dataset as it
+            is there now.
         index: `flat`, which is exact; another of `index_plan.KINDS`, or a FAISS factory string.
-        memory: Size that an index may have, such as `2GB`, or None for half of the free memory.
-        same_text: What becomes of texts that say the same under several ids: `negative`, each is
-            right for its own images alone; `positive`, right for those of all; or `drop`, all but
-            the first are left out.
-        folds: Into how many folds of consecutive images the split is cut, whose recalls are
-            averaged beside those of the whole, as the COCO protocol has it; 0 for none.
-        allow_leakage: Whether to measure what is found to have taken part in the training, too.
-        device: `auto`, `cpu` or `cuda`.
+        same_text: With `negative` each text is right for its own images alone; with `drop` all but
+            the first of those that say the same are left out.
+        folds: Folds of consecutive images, whose recalls are averaged beside those of the whole
+            split, as the COCO protocol has it; 0 for none.
     """
 
-    home: Path
-    run: str | None = None
-    data: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str = "test"
-    k: int = _USUAL_K
-    scoring: str = "cosine"
-    bank: int = BANK
-    qb_rule: str | None = None
-    qb_sharpness: float | None = None
-    index: str = EXACT
-    memory: str | None = None
-    same_text: str = "negative"
-    folds: int = 0
-    allow_leakage: bool = False
-    device: str = "auto"
+    home: Home
+    run: RunName = None
+    source: SourceOptions = None
+    k: Annotated[int, Setting("Largest rank of the recall curve.", least=1, most=MOST)] = _USUAL_K
+    split: Annotated[str, Setting("Split to evaluate on.")] = "test"
+    data: RunData = None
+    scoring: Annotated[str, Setting("cosine, or qb-norm or dual-softmax beside it.")] = "cosine"
+    bank: Annotated[
+        int, Setting("Training items of a side that qb-norm takes, at most.", least=1, most=MOST)
+    ] = BANK
+    qb_rule: Annotated[
+        str | None, Setting("Rule of qb-norm: static (if none) or dynamic, as published.")
+    ] = None
+    qb_sharpness: Annotated[
+        float | None,
+        Setting(
+            "Factor on cosines of qb-norm; 15 if none, published 20.", above=0, most=MOST_SHARPNESS
+        ),
+    ] = None
+    index: Annotated[
+        str,
+        Setting("flat, which is exact; auto, ivf, hnsw, pq or a FAISS factory string: R@k alone."),
+    ] = EXACT
+    memory: Annotated[str | None, Setting("What an index may take; half of the free if none.")] = (
+        None
+    )
+    folds: Annotated[
+        int,
+        Setting("Average over folds of images, too; 5 on COCO's 5k gives 1k.", least=2, most=MOST),
+    ] = 0
+    same_text: Annotated[
+        str,
+        Setting(
+            "Texts that say the same: negative, positive (right for the images of all) or drop."
+        ),
+    ] = "negative"
+    allow_leakage: Annotated[
+        bool, Setting("Measure what took part in the training, too.", flag="--allow-leakage")
+    ] = False
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        for name, (kind, called) in _KINDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise SpecError(f"{name} must be {called}, found {value!r}")
-        for name in ("k", "bank"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SpecError(f"{name} must be a whole number, at least 1, found {value!r}")
-        check_counts(self, {"k": 1, "bank": 1, "folds": 0})
-        if self.folds == 1:
-            raise SpecError("--folds must be at least 2, found 1")
+        check_settings(self)
         if self.scoring != "qb-norm" and (self.qb_rule, self.qb_sharpness) != (None, None):
             raise SpecError("--qb-rule and --qb-sharpness are those of --scoring qb-norm: name it")
         if self.scoring != "cosine" and self.index.lower() != EXACT:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from ...featcache.errors import SpecError
-from ...featcache.registry import unknown_name
-from ...featcache.types import Modality
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import WEIGHTS, Home, RunName
 
 TARGETS: Mapping[str, tuple[str, ...]] = {  # and the packages that they need
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -17,35 +17,40 @@ TARGETS: Mapping[str, tuple[str, ...]] = {  # and the packages that they need
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSpec:
-    """Ask for the towers of one run in another library's form.
+    """Settings of the export of one run.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of the run, or None for the newest.
-        to: `onnx` or `sentence-transformers`.
-        output: Folder to write; it must not be there, or be empty, or be replaced by `force`.
         towers: Modalities; none for all of `onnx`, and for the text of `sentence-transformers`,
             which takes one.
         whole: Whether the frozen encoders are exported, too; `onnx` only.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
-        force: Replace an earlier export at `output`.
     """
 
-    home: Path
-    run: str | None
-    to: str
-    output: Path
-    towers: tuple[str, ...] = ()
-    whole: bool = True
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    force: bool = False
+    home: Home
+    run: RunName = None
+    to: Annotated[
+        str, Setting("onnx or sentence-transformers.", choices=tuple(TARGETS), noun="export target")
+    ]
+    output: Annotated[Path, Setting("Folder to write: a new or an empty one.")]
+    towers: Annotated[
+        tuple[str, ...],
+        Setting(
+            "image or text; all for onnx, text for sentence-transformers if none.",
+            choices=("image", "text"),
+            noun="tower",
+            flag="--tower",
+            merged=True,
+        ),
+    ] = ()
+    whole: Annotated[
+        bool,
+        Setting("Leave the frozen encoders out; onnx only.", flag="--adapter-only", negates=True),
+    ] = True
+    weights: Annotated[Mapping[str, Path], WEIGHTS] = field(default_factory=dict)
+    force: Annotated[bool, Setting("Replace an earlier export at --output.")] = False
 
     def __post_init__(self) -> None:
-        if self.to not in TARGETS:
-            raise unknown_name("export target", self.to, TARGETS)
-        for tower in self.towers:
-            if tower not in [modality.value for modality in Modality]:
-                raise unknown_name("tower", tower, [modality.value for modality in Modality])
+        check_settings(self)
         if self.to == "sentence-transformers" and len(self.towers) > 1:
             raise SpecError("a sentence-transformers folder holds one tower: name one")
         if self.to == "sentence-transformers" and not self.whole:

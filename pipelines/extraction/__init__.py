@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .spec import Estimate, ExtractReport, ExtractSpec
+    from .reports import Estimate, ExtractReport
+    from .spec import ExtractSpec
 else:
     __getattr__ = lazy_exports(
-        __name__, {"Estimate": "spec", "ExtractReport": "spec", "ExtractSpec": "spec"}
+        __name__, {"Estimate": "reports", "ExtractReport": "reports", "ExtractSpec": "spec"}
     )
 
 __all__ = ["Estimate", "ExtractReport", "ExtractSpec"]

@@ -26,9 +26,10 @@ from .loaded_encoder import load_all, splits_with_items
 from .opening import open_all
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
+from .reports import Estimate, StoreEstimate
 from .shard_writer import ShardWriter
 from .sizes import estimate_store, free_bytes, uncompressed_bytes
-from .spec import Estimate, ExtractSpec, StoreEstimate
+from .spec import ExtractSpec
 from .throughput import fitting_batch_size, overlaps
 
 _WARM_BATCHES = 1

@@ -29,9 +29,10 @@ from .opening import ResolvedExtraction, open_all, with_place
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
 from .prepared_items import check_skipped
+from .reports import ExtractReport, StoreReport
 from .shard_writer import ShardWriter
 from .sizes import check_disk
-from .spec import ExtractReport, ExtractSpec, StoreReport
+from .spec import ExtractSpec
 from .throughput import fitting_batch_size, overlaps
 
 _MOST_ROWS_LISTED = 1000  # of those that cannot be read: a manifest is no copy of a broken table

@@ -14,7 +14,7 @@ from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.stored_types import token_bytes
 from ...featcache.types import PER_ROW, Item
 from .outputs import Output
-from .spec import StoreEstimate
+from .reports import StoreEstimate
 
 # texts whose lengths are counted: their mean is known to about 0.5 %
 _LENGTH_SAMPLE = 4096

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.config import Table, check_counts
-from ...featcache.registry import unknown_name
+from ...featcache.bounds import MOST
+from ...featcache.settings import Setting, check_settings
 from ...featcache.store.key import DTYPES
-
-_CAPTIONS = 5  # of an image of Flickr and COCO
+from ..common.shared_settings import HOME, Device
+from ..training.spec import Fusion, Overrides, Preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,39 +20,34 @@ class PlanSpec:
     and what validation takes between the epochs are not in it.
 
     Attributes:
-        preset: Name of a preset, or None for that of `preset_of`.
-        fusion: Fusion to put into the preset, or None for the preset's own.
-        overrides: `a.b=c` on the preset's tables.
         image_encoder: Name of the image encoder's card.
         text_encoder: Name of the text encoder's card.
-        image_tokens: Tokens of an image, or None for all that the encoder gives.
-        text_tokens: Tokens of the longest text of a batch.
-        captions: Texts of an image, where the preset takes all of them.
-        dtype: Stored type of the features.
-        budget: Bytes that may be used, such as `6GB`, or None.
-        measure: Whether to run three steps and measure.
-        device: `auto`, `cpu` or `cuda`: where training, and measuring, is.
+        device: Where training, and measuring, is.
         home: Folder with encoder cards of one's own, or None for the usual one.
     """
 
-    preset: str | None = None
-    fusion: str | None = None
-    overrides: tuple[str, ...] = ()
-    image_encoder: str = "dino-vits16"
-    text_encoder: str = "distilbert"
-    image_tokens: int | None = None
-    text_tokens: int = 32
-    captions: int = _CAPTIONS
-    dtype: str = "float16"
-    budget: str | None = None
-    measure: bool = False
-    device: str = "auto"
-    home: Path | None = None
+    preset: Preset = None
+    fusion: Fusion = None
+    overrides: Overrides = ()
+    image_encoder: Annotated[str, Setting("Encoder of the images.")] = "dino-vits16"
+    text_encoder: Annotated[str, Setting("Encoder of the texts.")] = "distilbert"
+    image_tokens: Annotated[
+        int | None, Setting("Tokens of an image; all of its encoder if none.", least=1, most=MOST)
+    ] = None
+    text_tokens: Annotated[
+        int, Setting("Tokens of a batch's longest text.", least=1, most=MOST)
+    ] = 32
+    captions: Annotated[
+        int, Setting("Texts of an image, if a batch has all of them.", least=1, most=MOST)
+    ] = 5  # as in Flickr and COCO
+    dtype: Annotated[str, Setting("Stored type of the features.", choices=DTYPES)] = "float16"
+    budget: Annotated[str | None, Setting("Memory that may be used, such as 6GB.")] = None
+    measure: Annotated[bool, Setting("Run three steps and measure, too.")] = False
+    device: Device = "auto"
+    home: Annotated[Path | None, HOME] = None
 
     def __post_init__(self) -> None:
-        check_counts(self, {"image_tokens": 1, "text_tokens": 1, "captions": 1})
-        if self.dtype not in DTYPES:
-            raise unknown_name("dtype", self.dtype, DTYPES)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +94,7 @@ class MemoryPlan:
         memory: Which memory it is: that of the `process`, or of the `GPU`.
     """
 
-    spec: Table
+    spec: dict[str, Any]
     parameters: int
     predicted: PeakMemory
     fits: bool | None

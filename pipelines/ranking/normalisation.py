@@ -10,7 +10,7 @@ SCORINGS = (COSINE, QUERYBANK, DUAL_SOFTMAX)
 DYNAMIC, STATIC = "dynamic", "static"
 RULES = (DYNAMIC, STATIC)
 SHARPNESS = 20.0  # inverse temperature, a factor on cosines: that of the QB-Norm paper
-_MOST_SHARPNESS = 1000.0  # beyond, the sum is its largest term
+MOST_SHARPNESS = 1000  # beyond, the sum is its largest term
 
 DEFINITIONS = {
     COSINE: "cosine of the embeddings of query and gallery row",
@@ -44,9 +44,9 @@ class Normalisation:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise unknown_name("querybank rule", self.rule, RULES)
-        if not 0 < self.sharpness <= _MOST_SHARPNESS:
+        if not 0 < self.sharpness <= MOST_SHARPNESS:
             raise SpecError(
-                f"--qb-sharpness must be above 0 and at most {_MOST_SHARPNESS:,g}, found "
+                f"--qb-sharpness must be above 0 and at most {MOST_SHARPNESS:,g}, found "
                 f"{self.sharpness}"
             )
 

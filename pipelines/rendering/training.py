@@ -12,7 +12,7 @@ from ...featcache.types import Modality
 from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
-from ..extraction.spec import Estimate, ExtractReport
+from ..extraction.reports import Estimate, ExtractReport
 from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
 from .tables import rows_table

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from ...featcache.config import check_counts
+from ...featcache.bounds import MOST
+from ...featcache.settings import Setting, check_settings
 from ..common.destinations import check_file
+from ..common.shared_settings import Home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,25 +15,34 @@ class ReportSpec:
     """Settings of one page about runs.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        runs: Names or folders of runs, and JSON files of evaluations in which no run took part;
-            none is the newest run.
+        runs: Names or folders of runs, and JSON files of evaluations in which no run took part.
         out: File to write, or None for `report.html` in the only run or the HTML file beside the
             only evaluation, or `report-NAMES.html` in `home/evaluations` of several.
-        data: `NAME=PATH` of each dataset whose pictures and texts have moved.
-        failures: Worst answers of each evaluation that are shown, at most.
-        force: Replace a file at `out` that is no page of ours.
     """
 
-    home: Path
-    runs: tuple[str, ...] = ()
-    out: Path | None = None
-    data: tuple[str, ...] = ()
-    failures: int = 24
-    force: bool = False
+    home: Home
+    runs: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Runs, and JSON files of evaluations; the newest run if none.",
+            argument=True,
+            flag="run",
+        ),
+    ] = ()
+    out: Annotated[
+        Path | None, Setting("HTML file to write; one in the run or beside the file if none.")
+    ] = None
+    data: Annotated[
+        tuple[str, ...],
+        Setting("NAME=PATH of a dataset that has moved, for its pictures; repeatable."),
+    ] = ()
+    failures: Annotated[
+        int, Setting("Worst answers that are shown of each evaluation.", least=0, most=MOST)
+    ] = 24
+    force: Annotated[bool, Setting("Replace a file at --out that is no page of ours.")] = False
 
     def __post_init__(self) -> None:
-        check_counts(self, {"failures": 0}, where="--")
+        check_settings(self, where="--")
         if self.out is not None:
             check_file(self.out, option="--out", force=self.force)
 

@@ -64,7 +64,10 @@ class EncoderRecord(TypedDict):
 
 
 class CommandRecord(TypedDict):
-    """Command that a run was asked for by, as far as evaluations go on from it."""
+    """Command that a run was asked for by: fields of `TrainSpec` or of `FineTuneSpec`.
+
+    Evaluations go on from these.
+    """
 
     data: NotRequired[str | None]
     source: NotRequired[dict[str, Any] | None]
@@ -73,17 +76,33 @@ class CommandRecord(TypedDict):
 class _SpecParts(TypedDict):
     """Parts of a run's spec that not every run has."""
 
-    preset: NotRequired[str]
-    command: NotRequired[CommandRecord]
-    encoders: NotRequired[dict[str, EncoderRecord]]
+    title: NotRequired[str]  # this and the following are of the preset
+    source: NotRequired[str]
+    check: NotRequired[dict[str, Any]]
     towers: NotRequired[dict[str, dict[str, Any]]]
     objective: NotRequired[dict[str, Any]]
+    fit: NotRequired[dict[str, Any]]
+    start: NotRequired[dict[str, Any]]
+    preset: NotRequired[str]  # its name
+    protocol: NotRequired[str]  # of a fine-tuning, as are `classes` and `began_with`
+    classes: NotRequired[list[str]]
     began_with: NotRequired[BeganRecord]
+    seed: NotRequired[int]
+    processes: NotRequired[Count]
+    command: NotRequired[CommandRecord]
+    train: NotRequired[dict[str, Any]]
     splits: NotRequired[dict[str, str]]  # fingerprint of every split of the training data
+    encoders: NotRequired[dict[str, EncoderRecord]]
+    versions: NotRequired[dict[str, Any]]
+    checksum: NotRequired[str]  # of all the rest
 
 
 class RunSpec(_SpecParts):
-    """Content of `run.toml`."""
+    """Content of `run.toml`: all keys that a training or a fine-tuning writes.
+
+    `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
+    `[objective]`, `[fit]` and `[start]` are those of a preset.
+    """
 
     stores: StoresRecord
 

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import Device, Home, RunData, RunName, SourceOptions
 
 BOTH = "both"
 
@@ -13,28 +16,28 @@ class IndexSpec:
     """Settings of building the indexes of one split.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        run: Name or folder of a run, or None for the newest.
-        side: `image`, `text` or `both`; of a run between two text encoders `first_text`,
-            `second_text` or `both`. None for the first of them.
-        data: `NAME` of a dataset, or None for the run's own, for the newest stores;
-            `NAME=PATH` for those of the dataset as it is there now.
+        data: `NAME` of a dataset, for the newest stores; `NAME=PATH` for those of the dataset as it
+            is there now.
         source: Options of the dataset, by name; those of the training if None.
-        split: Split to index.
         index: One of `index_plan.KINDS`, or a FAISS factory string.
-        memory: Size that the index may have, such as `2GB`, or None for half of the free memory.
-        device: `auto`, `cpu` or `cuda`.
     """
 
-    home: Path
-    run: str | None = None
-    side: str | None = None
-    data: str | None = None
-    source: Mapping[str, Any] | None = None
-    split: str = "test"
-    index: str = "auto"
-    memory: str | None = None
-    device: str = "auto"
+    home: Home
+    run: RunName = None
+    side: Annotated[
+        str | None, Setting("image (if none), text, or both; or first_text, second_text.")
+    ] = None
+    source: SourceOptions = None
+    index: Annotated[str, Setting("auto, flat, ivf, hnsw, pq or a FAISS factory string.")] = "auto"
+    memory: Annotated[
+        str | None, Setting("What it may take, such as 2GB; half of the free if none.")
+    ] = None
+    split: Annotated[str, Setting("Split to index.")] = "test"
+    data: RunData = None
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.config import check_counts
-from ...featcache.errors import (
-    SpecError,
-)
+from ...featcache.bounds import MOST
+from ...featcache.errors import SpecError
+from ...featcache.settings import Setting, check_settings
 from ..common.destinations import check_file
+from ..common.shared_settings import Device, EncoderWeights, Home
 
 SHEETS = (".html", ".png")
 
@@ -19,38 +19,38 @@ class SearchSpec:
     """Settings of one search.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
         run: Name or folder of a run, or None for the newest.
-        query: A text, or the path of an image file.
-        query_is: `text` or `image`, or None: an image if such a file is there.
         side: What to find, such as `image`; None for the run's first side.
-        data: `NAME` of the dataset whose index is searched, or None for the newest index;
-            `NAME=PATH` for that of the dataset which lies there.
-        split: Split whose index is searched, or None for the newest.
-        k: How many to find, at most.
+        data: `NAME` of the dataset whose index is searched, or None for the newest index.
         sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
-        default_sheet: Write one as `search.html` into the run, if `sheet` is None.
-        force: Replace a file at `sheet` that is no contact sheet.
+        default_sheet: Whether to write one as `search.html` into the run, if `sheet` is None.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
-        device: `auto`, `cpu` or `cuda`.
     """
 
-    home: Path
-    query: str
-    run: str | None = None
-    query_is: str | None = None
-    side: str | None = None
-    data: str | None = None
-    split: str | None = None
-    k: int = 20
-    sheet: Path | None = None
-    default_sheet: bool = False
-    force: bool = False
-    weights: Mapping[str, Path] | None = None
-    device: str = "auto"
+    home: Home
+    run: Annotated[str | None, Setting("Run.", argument=True, needed=True)] = None
+    query: Annotated[str, Setting("A text, or the path of an image.", argument=True)]
+    k: Annotated[int, Setting("Answers at most.", least=1, most=MOST)] = 20
+    side: Annotated[str | None, Setting("What to find: image (if none) or text.")] = None
+    split: Annotated[str | None, Setting("Split; the newest index if none.")] = None
+    data: Annotated[
+        str | None, Setting("Dataset; NAME=PATH for what lies there, such as its moved files.")
+    ] = None
+    query_is: Annotated[
+        str | None, Setting("text or image; an image if such a file is there.", flag="--as")
+    ] = None
+    sheet: Annotated[Path | None, Setting("Write a contact sheet: a .html or .png file.")] = None
+    default_sheet: Annotated[
+        bool, Setting("Write RUN/search.html or --sheet, and open it.", flag="--open")
+    ] = False
+    force: Annotated[
+        bool, Setting("Replace a file at --sheet that is no contact sheet of ours.")
+    ] = False
+    weights: EncoderWeights = None
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        check_counts(self, {"k": 1}, where="--")
+        check_settings(self, where="--")
         if not self.query.strip():
             raise SpecError("the query is empty")
         if self.query_is not in {None, "text", "image"}:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ...featcache.errors import SpecError
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import Device, Home, SourceOptions
 
-PUBLISHED_THRESHOLD = 0.9  # threshold of LightCRL
+PUBLISHED_THRESHOLD = 0.9  # of LightCRL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,29 +16,31 @@ class SimilaritySpec:
     """Settings of one evaluation of text similarity.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
         data: `NAME` of a dataset of graded pairs, for the newest stores; `NAME=PATH` for those of
             the dataset as it is there now.
-        run: Name or folder of a run; the newest if neither it nor an encoder is named.
         encoders: Text encoders whose own vectors are compared, besides those of the run.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        split: Split to evaluate on, or None for `val`, or `test` where there is no `val`.
-        threshold: Cosine from which a pair is called alike, beside the one that is fitted.
-        device: `auto`, `cpu` or `cuda`.
     """
 
-    home: Path
-    data: str
-    run: str | None = None
-    encoders: tuple[str, ...] = ()
-    source: Mapping[str, Any] | None = None
-    split: str | None = None
-    threshold: float = PUBLISHED_THRESHOLD
-    device: str = "auto"
+    home: Home
+    data: Annotated[str, Setting("qqp, mrpc, stsb, sick or text-pair-table, or =PATH.")]
+    run: Annotated[
+        str | None, Setting("Run; the newest if none and no --encoder.", argument=True)
+    ] = None
+    encoders: Annotated[
+        tuple[str, ...],
+        Setting("Text encoder to compare as it is; repeatable.", flag="--encoder", merged=True),
+    ] = ()
+    source: SourceOptions = None
+    split: Annotated[str | None, Setting("Split to evaluate on; val, or else test, if none.")] = (
+        None
+    )
+    threshold: Annotated[
+        float, Setting("Cosine from which a pair is alike, beside a fitted one.", least=-1, most=1)
+    ] = PUBLISHED_THRESHOLD
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        if not -1 <= self.threshold <= 1:
-            raise SpecError(f"a threshold is a cosine in [-1, 1], found {self.threshold}")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from ...featcache.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .options import TrainOptions
-    from .spec import TrainPlan, TrainReport, TrainSpec
+    from .options import TrainOptions, TrainPlan
+    from .spec import TrainReport, TrainSpec
     from .trainer import Trainer
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "TrainOptions": "options",
-            "TrainPlan": "spec",
+            "TrainPlan": "options",
             "TrainReport": "spec",
             "TrainSpec": "spec",
             "Trainer": "trainer",

@@ -20,7 +20,7 @@ from ..inputs.image_text import join_stores
 from ..ranking.recall import headline_recalls
 from .initialise import SLOT, ClosedFormLayers, fit_steps
 from .log import RunLog
-from .spec import TrainPlan
+from .options import TrainPlan
 from .validation import Validation, pair_warnings, split_rows
 
 

@@ -18,7 +18,8 @@ from ..runs import run_folder
 from .closed_form import ClosedForm
 from .distributed import joined
 from .first_tokens import check_first_tokens
-from .spec import TrainPlan, TrainReport, TrainSpec
+from .options import TrainPlan
+from .spec import TrainReport, TrainSpec
 from .trainer import Trainer
 
 

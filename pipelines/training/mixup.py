@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Int64
 
-from ...featcache.errors import SpecError
-from ...featcache.registry import unknown_name
+from ...featcache.settings import Setting, check_settings
 from ..inputs.mixed_rows import MixupRows
 
 PARTNERS = ("halves", "shuffled")
@@ -18,21 +18,22 @@ class MixupOptions:
     """Options of the `[train.mixup]` table of a preset.
 
     Attributes:
-        alpha: Both parameters of the Beta distribution from which the share of the first item of
-            every mixture of a batch is drawn; 0 mixes nothing.
+        alpha: Both parameters of the Beta distribution; one share is drawn for every mixture of a
+            batch.
         partners: `halves` mixes each image of the first half of a batch with one of the second, so
             that a batch has half as many mixtures as it reads images; `shuffled` mixes each image
             with one drawn from the whole batch, all of them different ones.
     """
 
-    alpha: float = 0.0
-    partners: str = "halves"
+    alpha: Annotated[
+        float, Setting("Of the Beta distribution of the shares of a mixture; 0: none.", least=0)
+    ] = 0.0
+    partners: Annotated[
+        str, Setting("What each image is mixed with.", choices=PARTNERS, noun="mixup.partners")
+    ] = "halves"
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
-            raise SpecError(f"[train.mixup] alpha must be at least 0, found {self.alpha}")
-        if self.partners not in PARTNERS:
-            raise unknown_name("mixup.partners", self.partners, PARTNERS)
+        check_settings(self, where="[train.mixup] ")
 
     def mixtures(self, images: int) -> int:
         """Return how many images a step sees of so many that are read."""

@@ -1,50 +1,23 @@
 """The `[train]` table of a preset: each option, what fits it, and what it is by default."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
-from ...featcache.config import Table, apply_overrides, build
+from ...featcache.config import Table, apply_overrides, build, check_set_keys
 from ...featcache.errors import SpecError
-from ...featcache.registry import unknown_name
+from ...featcache.settings import Setting, check_settings
 from ..inputs.same_text import NEGATIVE, SAME_TEXT
+from ..inputs.store_selection import StorePair
 from .mixup import MixupOptions
 
 PRESET_KEYS = frozenset(
     {"title", "source", "check", "towers", "objective", "train", "fit", "start"}
 )
-# option: (what fits, in words)
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "batch_size": (lambda value: value >= 2, "at least 2 (one image has no negatives)"),
-    "epochs": (lambda value: value >= 1, "at least 1"),
-    "learning_rate": (lambda value: value > 0, "above 0"),
-    "gradient_clip": (lambda value: value >= 0, "at least 0"),
-    "weight_decay": (lambda value: value >= 0, "at least 0"),
-    "warmup": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
-    "validation": (lambda value: 0 < value < 1, "a share in (0, 1), a split, auto or none"),
-    "plateau_patience": (lambda value: value >= 0, "at least 0"),
-    "plateau_factor": (lambda value: 0 < value < 1, "in (0, 1)"),
-    "chunk_size": (lambda value: value >= 0, "at least 0"),
-    "accumulate": (lambda value: value >= 1, "at least 1"),
-    "ema": (lambda value: 0 <= value < 1, "a decay in [0, 1)"),
-    "early_stopping": (lambda value: value >= 0, "at least 0"),
-    "early_stopping_from": (lambda value: value >= 1, "at least 1"),
-    "plateau_threshold": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
-    "steps": (lambda value: value >= 0, "at least 0"),
-    "warmup_steps": (lambda value: value >= 0, "at least 0"),
-    "first_rate": (lambda value: value >= 0, "at least 0"),
-    "last_rate": (lambda value: value >= 0, "at least 0"),
-    "queue": (lambda value: value >= 0, "at least 0"),
-}
-_CHOICES = {
-    "captions": ("all", "one", "each"),
-    "same_image": ("positive", "negative"),
-    "precision": ("auto", "float32", "bfloat16", "float16"),
-    "optimiser": ("adamw", "adam", "lion"),
-    "schedule": ("cosine", "cosine-epochs", "constant", "plateau"),
-    "select_by": ("recall", "loss"),
-    "same_text": SAME_TEXT,
-}
+_SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
+_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,23 +25,13 @@ class TrainOptions:
     """Options of the `[train]` table of a preset.
 
     Attributes:
-        batch_size: Images per step; their texts come with them. With captions = 'each', captions.
-        epochs: Passes over the images; with captions = 'each', over the captions.
-        steps: Steps in all, in the place of epochs, the last of which may be cut short; or 0.
-        drop_last: Whether what is left over after whole batches, and after whole steps of
-            accumulated ones, is left out of an epoch.
-        optimiser: `adamw`, `adam` (whose decay is added to the gradient) or `lion`.
-        learning_rate: Highest learning rate.
-        weight_decay: Weight decay of weight matrices.
-        schedule: Of the learning rate after its rise: `cosine` down to 0, `cosine-epochs` down to
+        batch_size: With captions = 'each', captions in place of images.
+        epochs: With captions = 'each', over the captions.
+        drop_last: What is left over after whole batches, and after whole steps of accumulated ones.
+        optimiser: The decay of `adam` is added to the gradient.
+        schedule: After the rise of the rate: `cosine` down to 0, `cosine-epochs` down to
             `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
             loss has not fallen for some epochs.
-        warmup: Share of the steps over which the learning rate rises, in [0, 1).
-        warmup_steps: Steps over which it rises with `cosine-epochs`, within the first epoch.
-        first_rate: Where it rises from with `cosine-epochs`.
-        last_rate: What it falls to with `cosine-epochs`.
-        plateau_patience: Epochs in a row that may bring no lower loss before it is lowered.
-        plateau_factor: What it is multiplied by then, in (0, 1).
         plateau_threshold: Share of the lowest loss that a loss must be below it to be a lower one.
         captions: What an epoch counts: images, with `all` texts of each or `one` drawn at random;
             or captions, with `each` as a row of its own, for which its image comes once more.
@@ -76,68 +39,111 @@ class TrainOptions:
             `positive` for it, or, as published systems have it, `negative` but for its own row's.
         precision: `float32`, `bfloat16`, `float16` (with a scaled loss), or `auto` for bfloat16
             where the device is fast at it.
-        decay_all: Whether biases, norms and the scale are decayed, too, as published systems do.
-        gradient_clip: Largest norm of all gradients together, or 0 for no limit.
-        chunk_size: Rows whose graph is in memory at once, the gradient staying that of the whole
-            batch (GradCache), or 0 for all rows.
-        accumulate: Batches whose gradients one step adds up. It makes steps larger, but each loss
-            still has the negatives of its own batch only: for more of those, raise `batch_size`
-            and set `chunk_size`.
-        ema: Decay of a moving average of the weights, which is validated and kept, or 0 for none.
-        select_by: What the kept epoch has the best of on the validation images: `recall` (the sum
-            of R@1, 5 and 10 both ways) or `loss`.
-        early_stopping: Epochs in a row without a better one after which training ends, or 0.
-        early_stopping_from: First epoch, from 1, that counts as one of those.
-        deterministic: Whether to allow operations of one result only; on a GPU the others are
-            faster.
-        validation: `auto`, the name of a split, a share of the training images such as `0.1`, or
-            `none`; `auto` is the split `val` where its stores are there, else `0.1`.
-        residency: Where the features are meanwhile: `device`, `host`, `disk`, or `auto` by size.
-        queue: Images, and as many texts, of earlier batches that are further negatives, or 0.
-        mixup: Whether and how items of a batch are mixed before they are embedded.
-        same_text: Whether texts that say the same under several ids are `negative` for one
-            another's images, as published systems have them, or `positive`, or all but the first
-            are `drop`ped.
+        decay_all: As published systems do.
+        chunk_size: The gradient stays that of the whole batch (GradCache).
+        accumulate: It makes steps larger, but each loss still has the negatives of its own batch
+            only: for more of those, raise `batch_size` and set `chunk_size`.
+        ema: The averaged weights are validated and kept.
+        select_by: `recall` is the sum of R@1, 5 and 10 both ways.
+        deterministic: On a GPU the other operations are faster.
+        validation: `auto` is the split `val` where its stores are there, else `0.1`.
+        queue: As many texts are kept, too.
+        same_text: Texts that say the same under several ids are `negative` for one another's
+            images, as published systems have them, or `positive`, or all but the first are
+            `drop`ped.
     """
 
-    batch_size: int = 256
-    epochs: int = 15
-    steps: int = 0
-    drop_last: bool = False
-    optimiser: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    warmup_steps: int = 0
-    first_rate: float = 0.0
-    last_rate: float = 0.0
-    plateau_patience: int = 5
-    plateau_factor: float = 0.8
-    plateau_threshold: float = 0.0
-    captions: str = "all"
-    same_image: str = "positive"
-    precision: str = "auto"
-    decay_all: bool = False
-    gradient_clip: float = 1.0
-    chunk_size: int = 0
-    accumulate: int = 1
-    ema: float = 0.0
-    select_by: str = "recall"
-    early_stopping: int = 0
-    early_stopping_from: int = 1
-    deterministic: bool = False
-    validation: str | float = "auto"
-    residency: str = "auto"
-    queue: int = 0
+    batch_size: Annotated[
+        int,
+        Setting(
+            "Images per step; their texts come with them.",
+            least=2,
+            fits="at least 2 (one image has no negatives)",
+        ),
+    ] = 256
+    epochs: Annotated[int, Setting("Passes over the images.", least=1)] = 15
+    steps: Annotated[
+        int,
+        Setting("Steps in all, in the place of epochs, the last cut short; 0: epochs.", least=0),
+    ] = 0
+    drop_last: Annotated[bool, Setting("Leave out what is no whole batch or step.")] = False
+    optimiser: Annotated[str, Setting("Optimiser.", choices=("adamw", "adam", "lion"))] = "adamw"
+    learning_rate: Annotated[float, Setting("Highest learning rate.", above=0)] = 1e-3
+    weight_decay: Annotated[float, Setting("Weight decay of weight matrices.", least=0)] = 0.05
+    schedule: Annotated[str, Setting("Of the rate after its rise.", choices=_SCHEDULES)] = "cosine"
+    warmup: Annotated[
+        float,
+        Setting(
+            "Share of the steps over which the rate rises.", least=0, below=1, called="a share"
+        ),
+    ] = 0.1
+    warmup_steps: Annotated[
+        int, Setting("Steps of the first epoch over which cosine-epochs rises.", least=0)
+    ] = 0
+    first_rate: Annotated[float, Setting("Rate that cosine-epochs rises from.", least=0)] = 0.0
+    last_rate: Annotated[float, Setting("Rate that cosine-epochs falls to.", least=0)] = 0.0
+    plateau_patience: Annotated[
+        int, Setting("Epochs in a row without a lower loss before plateau lowers.", least=0)
+    ] = 5
+    plateau_factor: Annotated[
+        float, Setting("Factor by which plateau lowers the rate.", above=0, below=1)
+    ] = 0.8
+    plateau_threshold: Annotated[
+        float,
+        Setting("Share by which a lower loss must be lower.", least=0, below=1, called="a share"),
+    ] = 0.0
+    captions: Annotated[
+        str, Setting("Of an image in an epoch.", choices=("all", "one", "each"))
+    ] = "all"
+    same_image: Annotated[
+        str,
+        Setting("Other captions of an image, if each is a row.", choices=("positive", "negative")),
+    ] = "positive"
+    precision: Annotated[str, Setting("Of matrix products.", choices=_PRECISIONS)] = "auto"
+    decay_all: Annotated[bool, Setting("Decay biases, norms and the scale, too.")] = False
+    gradient_clip: Annotated[
+        float, Setting("Largest norm of all gradients together; 0: no limit.", least=0)
+    ] = 1.0
+    chunk_size: Annotated[
+        int, Setting("Rows whose graph is in memory at once; 0: all.", least=0)
+    ] = 0
+    accumulate: Annotated[int, Setting("Batches whose gradients one step adds up.", least=1)] = 1
+    ema: Annotated[
+        float,
+        Setting(
+            "Decay of a moving average of the weights; 0: none.", least=0, below=1, called="a decay"
+        ),
+    ] = 0.0
+    select_by: Annotated[
+        str, Setting("What the kept epoch is best in.", choices=("recall", "loss"))
+    ] = "recall"
+    early_stopping: Annotated[
+        int, Setting("Epochs in a row without a better one that end it; 0: none.", least=0)
+    ] = 0
+    early_stopping_from: Annotated[
+        int, Setting("First epoch that counts as one of those.", least=1)
+    ] = 1
+    deterministic: Annotated[bool, Setting("Allow operations of one result only.")] = False
+    validation: Annotated[
+        str | float,
+        Setting(
+            "auto, a split, a share of the training images such as 0.1, or none.",
+            above=0,
+            below=1,
+            fits="a share in (0, 1), a split, auto or none",
+        ),
+    ] = "auto"
+    residency: Annotated[
+        str, Setting("Where the features are: auto (by size), device, host or disk.")
+    ] = "auto"
+    queue: Annotated[
+        int, Setting("Images of earlier batches that are further negatives.", least=0)
+    ] = 0
     mixup: MixupOptions = field(default_factory=MixupOptions)
-    same_text: str = NEGATIVE
+    same_text: Annotated[str, Setting("Texts that say the same.", choices=SAME_TEXT)] = NEGATIVE
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise unknown_name(name, getattr(self, name), choices)
-        self._check_numbers()
+        check_settings(self, where="[train] ")
         if self.queue and self.mixup.alpha:
             raise SpecError("[train] queue and mixup do not go together: a mixture has two owners")
         if self.validation == "none" and (
@@ -148,11 +154,24 @@ class TrainOptions:
                 "found validation = 'none'"
             )
 
-    def _check_numbers(self) -> None:
-        for name, (fits, range_) in _RANGES.items():
-            value = getattr(self, name)
-            if not isinstance(value, str) and not fits(value):
-                raise SpecError(f"[train] {name} must be {range_}, found {value}")
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPlan:
+    """Resolved settings of one training: nothing in it is a default any more.
+
+    Attributes:
+        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`.
+        options: Its `[train]` table.
+        stores: Stores to train on.
+        validation: Stores to validate on, or None.
+        holdout: Share of the training images to validate on, or 0.
+    """
+
+    table: Table
+    options: TrainOptions
+    stores: StorePair
+    validation: StorePair | None
+    holdout: float
 
 
 def resolve_preset(
@@ -172,6 +191,7 @@ def resolve_preset(
         table = with_fusion(table, fusion)
     if any(override.replace(" ", "").startswith("objective.part=") for override in overrides):
         table = {**table, "objective": {}}  # options are those of a part
+    _check_steps(table["towers"], overrides)
     table = apply_overrides(table, overrides)
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
@@ -184,3 +204,11 @@ def resolve_preset(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
+
+
+def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse options of a step that the towers have not, unless one of these gives its part."""
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    options = [f"towers.{side}.{step}.OPTION" for side, steps in towers.items() for step in steps]
+    options += [f"{key.removesuffix('.part')}.OPTION" for key in keys if key.endswith(".part")]
+    check_set_keys([key for key in keys if re.match(r"towers(\.[^.]+){3}", key)], options)

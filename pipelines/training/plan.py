@@ -16,8 +16,8 @@ from ..inputs.store_selection import (
 )
 from ..runs.provenance import describe_pair
 from .log import require_tensorboard
-from .options import resolve_preset
-from .spec import TrainPlan, TrainSpec
+from .options import TrainPlan, resolve_preset
+from .spec import TrainSpec
 
 HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from ...featcache.config import Table, check_seed
-from ..inputs.store_selection import StorePair
-from .options import TrainOptions
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import Device, Home, Seed, SourceOptions
+
+Preset: TypeAlias = Annotated[
+    str | None, Setting("Preset; our own, with a slot for --fusion, if none.")
+]
+Fusion: TypeAlias = Annotated[str | None, Setting("Fusion; see `lightalign list fusions`.")]
+Overrides: TypeAlias = Annotated[
+    tuple[str, ...], Setting("Change one value of the spec; repeatable.", flag="--set")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,45 +22,47 @@ class TrainSpec:
     """Settings of one training.
 
     Attributes:
-        home: Folder of everything lightalign keeps.
-        preset: Name of a preset, or None for that of `preset_of`.
-        fusion: Fusion to put into the preset, or None for the preset's own.
-        data: `NAME` of a dataset, or None, for the newest stores; `NAME=PATH` for those of the
-            dataset as it is there now.
-        source: Options of the dataset, by name, for the stores of just that dataset; or None.
-        image_encoder: Name of the image encoder's card, or None for the newest stores.
-        text_encoder: Name of the text encoder's card, or None for the newest stores.
+        data: `NAME` of a dataset, for the newest stores; `NAME=PATH` for those of the dataset as it
+            is there now.
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
-        image_features: What was kept of the images' tokens, or None for the newest stores.
-        text_features: What was kept of the texts' tokens, or None for the newest stores.
-        second_text_features: What was kept of them by the second text encoder, in the same way.
-        seed: Seed of initialisation, order and dropout.
         overrides: `a.b=c` on the preset's tables.
-        device: `auto`, `cpu` or `cuda`.
         name: Name of the run, or None for an automatic one.
-        tensorboard: Whether to log for TensorBoard, too.
     """
 
-    home: Path
-    preset: str | None = None
-    fusion: str | None = None
-    data: str | None = None
-    source: Mapping[str, Any] | None = None
-    image_encoder: str | None = None
-    text_encoder: str | None = None
-    second_text_encoder: str | None = None
-    image_features: str | None = None
-    text_features: str | None = None
-    second_text_features: str | None = None
-    seed: int = 0
-    overrides: tuple[str, ...] = ()
-    device: str = "auto"
-    name: str | None = None
-    tensorboard: bool = False
+    home: Home
+    preset: Preset = None
+    fusion: Fusion = None
+    data: Annotated[str | None, Setting("Dataset; the newest stores if none.")] = None
+    source: SourceOptions = None
+    image_encoder: Annotated[
+        str | None, Setting("Encoder of the images; the newest store if none.")
+    ] = None
+    text_encoder: Annotated[
+        str | None, Setting("Encoder of the texts; the newest store if none.")
+    ] = None
+    second_text_encoder: Annotated[
+        str | None, Setting("Align the text encoder with this one, not with images.")
+    ] = None
+    image_features: Annotated[
+        str | None, Setting("tokens, cls, mean, pooled or grid:HxW; the newest store if none.")
+    ] = None
+    text_features: Annotated[
+        str | None, Setting("tokens, cls, mean, last or pooled; the newest store if none.")
+    ] = None
+    second_text_features: Annotated[
+        str | None, Setting("Those of the second text encoder, in the same way.")
+    ] = None
+    seed: Seed = 0
+    overrides: Overrides = ()
+    device: Device = "auto"
+    name: Annotated[str | None, Setting("Name of the run.")] = None
+    tensorboard: Annotated[
+        bool, Setting("Log for TensorBoard, too, into RUN/tensorboard.", flag="--tensorboard")
+    ] = False
 
     def __post_init__(self) -> None:
-        check_seed(self.seed)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +76,3 @@ class TrainReport:
 
     folder: Path
     report: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainPlan:
-    """Resolved settings of one training: nothing in it is a default any more.
-
-    Attributes:
-        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`.
-        options: Its `[train]` table.
-        stores: Stores to train on.
-        validation: Stores to validate on, or None.
-        holdout: Share of the training images to validate on, or 0.
-    """
-
-    table: Table
-    options: TrainOptions
-    stores: StorePair
-    validation: StorePair | None
-    holdout: float

@@ -13,9 +13,9 @@ from ..common.versions import library_versions
 from ..inputs.store_selection import recorded_pair
 from ..runs import run_folder
 from ..runs.provenance import command_of, describe_encoders, describe_pair
-from .options import PRESET_KEYS, TrainOptions
+from .options import PRESET_KEYS, TrainOptions, TrainPlan
 from .plan import HOLDOUT, resolve
-from .spec import TrainPlan, TrainReport, TrainSpec
+from .spec import TrainReport, TrainSpec
 
 
 def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:

@@ -31,8 +31,8 @@ from .initialise import ClosedFormInit
 from .log import RunLog, summary
 from .modules import build_trainable
 from .negative_queue import NegativeQueue
+from .options import TrainPlan
 from .schedule import follow_plateau, learning_rate_factor
-from .spec import TrainPlan
 from .step import TrainStep
 from .validation import Validation, pair_warnings, split_rows
 

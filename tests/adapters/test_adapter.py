@@ -123,14 +123,18 @@ def both(**slots):
             SpecError,
             r"\[towers.both\].p \(linear\) needs the option 'out'",
         ),
-        (both(p={**PROJECT, "out": "4"}), SpecError, r"p \(linear\).out must be int, found '4'"),
-        (both(p={**PROJECT, "out": True}), SpecError, "out must be int, found True"),
-        (both(p={**PROJECT, "bias": 1}), SpecError, "bias must be bool, found 1"),
+        (
+            both(p={**PROJECT, "out": "4"}),
+            SpecError,
+            r"p \(linear\).out must be a whole number, found '4'",
+        ),
+        (both(p={**PROJECT, "out": True}), SpecError, "out must be a whole number, found True"),
+        (both(p={**PROJECT, "bias": 1}), SpecError, "bias must be True or False, found 1"),
         (both(p=PROJECT, f={"part": "add-fusion", "hidden": "64"}), SpecError, "hidden must be"),
         (
             both(p=PROJECT, f={"part": "add-fusion", "hidden": ["64"]}),
             SpecError,
-            r"hidden must be int, found '64'",
+            r"hidden must be a whole number, found '64'",
         ),
         (
             both(d={"part": "dropout", "p": 1.0, "per_modality": True}, p=PROJECT),

@@ -155,7 +155,7 @@ def reseal(folder, change):
     """Change the table of a checkpoint, and make its checksum right, as an attacker would."""
     table = documents.tomllib.loads((folder / "adapter.toml").read_text())
     change(table)
-    config.write_toml(folder / "adapter.toml", table)
+    (folder / "adapter.toml").write_text(config.to_toml(table))
     tensors = safetensors.torch.load_file(folder / "adapter.safetensors")
     hashes = {
         "table": checkpoint.table_hash(table),

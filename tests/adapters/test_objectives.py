@@ -290,8 +290,11 @@ def test_row_without_a_partner_is_our_mistake(orphan):
         ({"part": "siglip", "scale_init": 0.5, "scale_min": 1.0}, "found 0.5 with min 1.0"),
         ({"part": "siglip", "scale_init": 200.0}, "with min 0.0 and max 100.0"),
         ({"part": "clip", "label_smoothing": 1.0}, "label_smoothing"),
-        ({"part": "clip", "temperature": 0.07}, "unknown key 'temperature'; known: .*scale_init"),
-        ({"part": "clip", "learnable": 1}, "learnable must be bool, found 1"),
+        (
+            {"part": "clip", "temperature": 0.07},
+            "unknown key 'temperature'; did you mean learn_temperature. known: .*scale_init",
+        ),
+        ({"part": "clip", "learnable": 1}, "learnable must be True or False, found 1"),
         ({"scale_init": 1.0}, "must name its part"),
     ],
 )

@@ -19,7 +19,8 @@ from typing import Any
 from _runs import ENCODERS, evaluated, trained
 
 from lightalign.pipelines.extraction import extract
-from lightalign.pipelines.extraction.spec import ExtractSpec, StoreReport
+from lightalign.pipelines.extraction.reports import StoreReport
+from lightalign.pipelines.extraction.spec import ExtractSpec
 
 TEXTS = ENCODERS[1]
 VARIANTS = (

@@ -8,7 +8,7 @@ import numpy as np
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.checkpoint import save_adapter
 from lightalign.adapters.objective import build_objective
-from lightalign.featcache.config import write_toml
+from lightalign.featcache.config import to_toml
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.catalog import StoreEntry
 from lightalign.featcache.store.feature_store import FeatureStore
@@ -92,7 +92,7 @@ def write_run(home: Path, entry: StoreEntry, *, towers=LINEAR, weights=None, nam
     text = {**image, "encoder": "made-up-text", "encoder_key": "text", "width": 5}
     stores = {"dataset": "captions", "split": "train", "source": "s", "image": image, "text": text}
     spec = {**table, "stores": {"train": stores}, "encoders": {}}
-    write_toml(folder / run_folder.SPEC, spec)
+    (folder / run_folder.SPEC).write_text(to_toml(spec))
     (folder / run_folder.REPORT).write_text(json.dumps({"kind": "train", "spec": spec}))
     return folder
 

@@ -6,7 +6,8 @@ import pytest
 
 from lightalign.featcache.encoders import probe
 from lightalign.pipelines.extraction import extract
-from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
+from lightalign.pipelines.extraction.reports import ExtractReport
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.ranking import index_tuning
 
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}

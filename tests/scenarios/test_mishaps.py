@@ -30,7 +30,8 @@ from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.extraction import extract, throughput
 from lightalign.pipelines.extraction.loaded_encoder import LoadedEncoder
 from lightalign.pipelines.extraction.out_of_memory import encode_within_memory
-from lightalign.pipelines.extraction.spec import ExtractSpec, StoreReport
+from lightalign.pipelines.extraction.reports import StoreReport
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.extraction.throughput import fitting_batch_size
 
 from ..helpers import lightalign, tree_bytes

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache.reading.reader import FeatureReader
-from lightalign.pipelines.extraction.spec import StoreReport
+from lightalign.pipelines.extraction.reports import StoreReport
 
 from ..helpers import lightalign
 from ..pipelines.conftest import extract_toy

@@ -14,6 +14,7 @@ from lightalign.adapters.class_head import load_head
 from lightalign.adapters.gradient_check import require_gradients, shared_steps, side_parameters
 from lightalign.adapters.preset import NO_FUSION, SUFFIX, list_fusions
 from lightalign.featcache.errors import DivergedError, GradientError, LeakageError, SpecError
+from lightalign.featcache.settings import fields_of
 from lightalign.featcache.store import catalog
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
@@ -28,6 +29,7 @@ from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSp
 from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.runs.schemas import RunSpec
 
 from ...helpers import SIGNALS, changed_report, lightalign
 from ..class_homes import LINEAR, write_run, write_split
@@ -102,6 +104,8 @@ def test_the_run_folder_says_what_was_trained_and_from_where(home):
     assert report["kind"] == "fine-tune"
     spec = report["spec"]
     assert spec == json.loads(json.dumps(run_folder.read_spec(tuned.folder)))
+    assert set(spec) <= set(RunSpec.__annotations__)
+    assert set(spec["command"]) <= {each.name for each in fields_of(FineTuneSpec)}
     assert spec["began_with"]["run"] == "start"
     assert spec["began_with"]["stores"]["train"]["dataset"] == "captions"
     assert spec["stores"]["train"]["dataset"] == "trees"

@@ -11,7 +11,7 @@ import torch
 
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.preset import read_preset
-from lightalign.featcache.config import write_toml
+from lightalign.featcache.config import to_toml
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.encoders.loading import open_encoder
 from lightalign.featcache.encoders.pooling import FeaturePooling, LayerLayout
@@ -261,7 +261,7 @@ def _without(run: Path, place: Path, key: str | None) -> Path:
         del table["stores"]["train"]["text"]
     else:
         del table["stores"]["train"]["text"][key]
-    write_toml(copy / "run.toml", table)
+    (copy / "run.toml").write_text(to_toml(table))
     report = json.loads((copy / "report.json").read_text())
     (copy / "report.json").write_text(
         json.dumps({name: report[name] for name in report if name not in ("files", "checksum")})

@@ -10,7 +10,8 @@ import pytest
 
 from lightalign.pipelines.extraction import exact, extract
 from lightalign.pipelines.extraction.extract_command import command_of
-from lightalign.pipelines.extraction.spec import ExtractReport, ExtractSpec
+from lightalign.pipelines.extraction.reports import ExtractReport
+from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
@@ -92,8 +93,11 @@ def captured(command: str, home: Path, monkeypatch) -> ExtractSpec:
     "changes",
     [
         {},
-        {"encoders": ("toy-image", "minilm"), "source": {"train": 3, "name": "it's 'a \"b\"'"}},
-        {"source": {"flag": True, "share": 0.25, "words": ["é", "\N{GRINNING FACE}"]}},
+        {
+            "encoders": ("toy-image", "minilm"),
+            "source": {"train": 3, "split_column": "it's 'a \"b\"'"},
+        },
+        {"source": {"quoted": True, "lowest": 0.25, "caption_columns": ["é", "\N{GRINNING FACE}"]}},
         {"layers": (-2,), "features": ("mean", "grid:2x2"), "split": "val", "dtype": "int8"},
         {"layers": (-1, -3), "format": "hdf5", "compression": "zstd", "compile": True},
         {"batch_size": 7, "workers": 0, "rows_per_shard": 9, "max_bad": 0.5, "on_error": "max=3"},

@@ -10,10 +10,15 @@ import pytest
 from lightalign.featcache import atomic_files
 from lightalign.featcache.documents import parse_json, read_toml
 from lightalign.featcache.errors import SpecError, StoreCorruptError
+from lightalign.featcache.settings import fields_of
 from lightalign.featcache.store.catalog import list_stores, read_catalog
-from lightalign.pipelines.runs.schemas import check_evaluation
+from lightalign.pipelines.runs import run_folder
+from lightalign.pipelines.runs.schemas import RunSpec, check_evaluation
+from lightalign.pipelines.training.options import TrainOptions
+from lightalign.pipelines.training.spec import TrainSpec
 
 from ...helpers import lightalign
+from ..made_runs import made_run
 
 WHERE = Path("some.json")
 EVALUATION = {
@@ -38,6 +43,13 @@ def changed(path: str, value: object) -> dict:
         place = place[int(name) if isinstance(place, list) else name]
     place[int(last) if isinstance(place, list) else last] = value
     return table
+
+
+def test_a_run_has_no_key_that_its_schema_does_not_name(home):
+    written = read_toml(made_run(home, "whole") / run_folder.SPEC)
+    assert set(written) <= set(RunSpec.__annotations__)
+    assert set(written["command"]) <= {each.name for each in fields_of(TrainSpec)}
+    assert set(written["train"]) == {each.name for each in fields_of(TrainOptions)}
 
 
 def test_a_whole_evaluation_passes_as_it_is():

@@ -108,7 +108,7 @@ def test_a_named_column_that_is_missing_is_refused_with_the_present_ones(option,
 def test_options_that_name_no_column_are_refused(folder):
     with pytest.raises(SpecError, match="caption_columns names no column"):
         table(folder, "image,caption\na.jpg,x\n", caption_columns=[])
-    with pytest.raises(SpecError, match="image_column must be str"):
+    with pytest.raises(SpecError, match="image_column must be a text"):
         table(folder, "image,caption\na.jpg,x\n", image_column=3)
 
 

@@ -308,7 +308,7 @@ def test_options_out_of_range_are_refused_with_the_range(option, value):
 
 @pytest.mark.parametrize("value", ["many", 2.0, True])
 def test_options_of_another_type_are_refused(value):
-    with pytest.raises(SpecError, match=r"shapes.*train must be int, found"):
+    with pytest.raises(SpecError, match=r"shapes.*train must be a whole number, found"):
         open_source("shapes", home=Path("unused"), options={"train": value})
 
 
