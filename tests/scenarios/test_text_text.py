@@ -330,7 +330,11 @@ def test_the_tanh_of_additive_attention_is_there_between_texts_only(home):
         ({"second_text_encoder": None}, SpecError, "both are named, .* found toy-text and None"),
         ({"second_text_encoder": "toy-image"}, SpecError, "'toy-image' reads images, not texts"),
         ({"text_encoder": "minilm"}, StoreNotFoundError, "first texts by tokens minilm, second"),
-        ({"preset": "peme/bridge"}, SpecError, r"'both' alone or \['first_text', 'second_text'\]"),
+        (
+            {"preset": "peme/bridge", "overrides": ()},
+            SpecError,
+            r"'both' alone or \['first_text', 'second_text'\]",
+        ),
     ],
 )
 def test_sides_that_do_not_go_together_are_refused(home, changes, error, message):

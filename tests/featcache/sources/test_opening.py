@@ -61,5 +61,5 @@ def test_the_default_place_is_under_home(tmp_path):
 def test_unknown_datasets_and_options_list_the_known_ones(tmp_path):
     with pytest.raises(UnknownNameError, match=r"no dataset named 'flickr9k'; close: \['flickr8k'"):
         open_source("flickr9k", home=tmp_path)
-    with pytest.raises(SpecError, match=r"'shapes': unknown key 'tarin'; known: \['seed', 'size'"):
+    with pytest.raises(SpecError, match=r"'shapes': unknown key 'tarin'; did you mean train\?"):
         open_source("shapes", home=tmp_path, options={"tarin": 3})
