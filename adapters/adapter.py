@@ -81,7 +81,9 @@ class Adapter(nn.Module):
         # float32 even under autocast, for the sake of the cosines
         return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
 
-    def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
+    def features_before(
+        self, tokens: Tokens, side: Side, name: str
+    ) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the step `name` reads.
 
         Raises:

@@ -70,7 +70,8 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
             "towers": towers,
         }
         atomic_files.write_json(temporary / ABOUT, about)
-        _check_free(path, force=spec.force)  # something may have come while towers were written
+        # asked again: writing towers takes long enough for a file to appear at the place
+        _check_free(path, force=spec.force)
     size = sum(file.stat().st_size for file in atomic_files.files_below(path))
     inexact = inexact_sides(table, towers) if spec.whole else {}
     remedy = f"for whole towers {_remedy(table, inexact, spec)}" if inexact else None

@@ -152,7 +152,8 @@ class StepMemory:
         chunks = {side: min(chunk_size, count) for side, count in rows.items()}
         features = max(count * shape.row_bytes(side) for side, count in chunks.items())
         num_chunks = sum(-(-count // chunk_size) for count in rows.values())
-        states = num_chunks * torch.get_rng_state().nbytes  # a chunk begins twice with the same
+        # a chunk is embedded twice, each time from the same random state, which is kept until then
+        states = num_chunks * torch.get_rng_state().nbytes
         embeddings = self._bytes_of_embeddings(rows)
         loss = int(step.at_peak(self._bytes_of_step(rows) * step.is_loss).sum())
         yield self._moment(rows, features, 0, 0, loss + 2 * embeddings + states)
@@ -176,7 +177,8 @@ class StepMemory:
         """Return what is in memory at a moment, with what is there all the time."""
         shape, queue = self._planned.shape, self._queue
         first, second = rows.values()
-        loss += first * second + (first + second) * queue  # marks of who belongs to whom
+        # a byte for each pair that says who belongs to whom
+        loss += first * second + (first + second) * queue
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
         if self._modules.objective.needs_teacher:
             loss += sum(count * shape.widths[side] for side, count in rows.items()) * _FLOAT_BYTES
@@ -225,12 +227,14 @@ class StepMemory:
         def note_loss(_: object, arguments: tuple[PairBatch]) -> None:
             note()
             for embeddings in (arguments[0].image, arguments[0].text):
-                if embeddings.requires_grad:  # a gradient that arrives here has left the objective
+                # a gradient that arrives at the embeddings has left the objective
+                if embeddings.requires_grad:
                     embeddings.register_hook(note)  # type: ignore[no-untyped-call]
 
         with objective.register_forward_pre_hook(note_loss), LiveTensors() as live:
             step.add_gradient(batch)
-        start, end = [*loss_bounds, len(live.sizes)][:2]  # the other side's arrives much later
+        # the first of them ends the loss: the other side's gradient arrives much later
+        start, end = [*loss_bounds, len(live.sizes)][:2]
         gradients = [p.grad for p in self._modules.parameters if p.grad is not None]
         return Allocations.recorded(live, gradients, slice(start, end))
 

@@ -178,7 +178,8 @@ def planned_step(spec: PlanSpec) -> PlannedStep:
     device = resolve_device(spec.device)
     image_tokens = spec.image_tokens or image.layout.tokens_per_item
     assert image_tokens is not None, "images have as many tokens each"
-    mixes = options.mixup.alpha > 0  # items of one token, in float32
+    # only items of one token are mixed, in float32
+    mixes = options.mixup.alpha > 0
     shape = InputShape(
         tokens={
             Modality.IMAGE: 1 if mixes else image_tokens,

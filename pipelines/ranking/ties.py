@@ -48,7 +48,8 @@ class Ties:
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
         advice = hopeless = ""
-        if self.usual_rule and "image" not in gallery:  # by another rule ties say something else
+        # by another rule equal texts are right answers, and a tie says something else
+        if self.usual_rule and "image" not in gallery:
             advice = "; --same-text positive counts equal texts as right"
         if self.num_hopeless:
             hopeless = (
