@@ -84,7 +84,7 @@ class InputShape:
 
 
 class _FullQueue:
-    """A queue that is full, and of which everything is a negative of every row."""
+    """Full queue, all of which is negative for every row."""
 
     def __init__(self, remembered: QueuedNegatives) -> None:
         self._remembered = remembered
@@ -93,7 +93,7 @@ class _FullQueue:
         return self._remembered
 
     def add(self, rows: BatchRows, pairs: PairBatch) -> None:
-        """Keep what is there, which takes as much memory as anything else."""
+        """Keep the queue as it is, which takes as much memory as any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
