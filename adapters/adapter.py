@@ -72,7 +72,7 @@ class Adapter(nn.Module):
         return embedding
 
     def forward(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
-        """Return what `embed` returns; call that one, which has types."""
+        """Embed rows as `embed` does; call that one, which has types."""
         return functional.normalize(self.embed_unnormalised(tokens, side), dim=1)
 
     def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:

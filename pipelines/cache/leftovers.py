@@ -118,7 +118,7 @@ def _each(
     lock: str | None = None,
     has_temporaries: bool = True,
 ) -> Iterator[Leftover]:
-    """Yield which paths are leftovers, but for those that vanish meanwhile.
+    """Yield the leftovers among some paths; a path that vanishes meanwhile is none.
 
     Args:
         paths: What lies in one folder.

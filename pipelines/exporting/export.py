@@ -120,10 +120,10 @@ def _require_images_and_texts(folder: Path, table: Mapping[str, Any]) -> None:
 
 
 def _check_free(path: Path, *, force: bool) -> None:
-    check_folder(path, option="--output", force=force, is_own=_is_export, what="export of a run")
+    check_folder(path, option="--output", force=force, is_own=is_export, what="export of a run")
 
 
-def _is_export(folder: Path) -> bool:
+def is_export(folder: Path) -> bool:
     """Return whether a folder holds an exported run."""
     if not (folder / ABOUT).is_file():
         return False

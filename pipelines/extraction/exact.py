@@ -73,7 +73,7 @@ def exact_commands(
 
 
 def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
-    """Return what extracts all splits of what a side was trained on, in the exports' precision."""
+    """Return the extraction of all splits of a side's training data, in the exports' precision."""
     trained: Table = table["stores"]["train"]
     stored: Table = trained.get(side, {})  # earlier versions wrote less
     command: Table = table.get("command", {})

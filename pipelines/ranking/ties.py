@@ -41,7 +41,7 @@ class Ties:
 
     @property
     def warning(self) -> str | None:
-        """Return what to know of them, or None where there are none."""
+        """Return the warning about ties, or None where there are none."""
         if not self.num_rows:
             return None
         gallery = self.name.rpartition("_to_")[2].replace("_", " ")

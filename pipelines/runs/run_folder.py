@@ -492,7 +492,7 @@ def find_unfinished(home: Path, run: str) -> Path:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a finished run needs no longer, and what those left who were killed at it.
+    """Remove files that a finished run no longer needs, and the leftovers of killed processes.
 
     Raises:
         LockError: The file system has no locks.

@@ -179,7 +179,7 @@ def read_evaluations(folder: Path) -> tuple[dict[str, EvaluationReport], list[st
 
 
 def way_out(path: Path, error: Exception) -> str:
-    """Return how to be rid of what is no evaluation; what may not be read may be one."""
+    """Return how to remove a file that is no evaluation; one that may not be read may be one."""
     if isinstance(error, PermissionError):
         return ""
     return f"; `{shlex.join(['rm', '-r', str(path.absolute())])}` removes it"
