@@ -38,6 +38,8 @@ class ModalityReader(ABC):
         hub_files: Names of files of which a hub directory of transformers needs any one.
         may_list_modules: Whether such a directory may be that of a sentence encoder, with a list
             of its modules, and name prompts.
+        has_files: Whether an item is a file, or the bytes of one, and not a text.
+        usual_encoder: Encoder that advice names where any will do.
     """
 
     singular: ClassVar[str]
@@ -47,6 +49,8 @@ class ModalityReader(ABC):
     sorted_by_length: ClassVar[bool] = False
     hub_files: ClassVar[tuple[str, ...]] = PROCESSOR_FILES
     may_list_modules: ClassVar[bool] = False
+    has_files: ClassVar[bool] = True
+    usual_encoder: ClassVar[str]
 
     @abstractmethod
     def read(self, item: Item) -> Any:

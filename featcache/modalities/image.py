@@ -64,6 +64,7 @@ class ImageModality(ModalityReader):
 
     singular, plural = "image", "images"
     features = ("tokens", "cls", "mean", "pooled", "grid")
+    usual_encoder = "dino-vits16"
     refusals: ClassVar[Mapping[str, str]] = {
         "last": "features 'last' are those of a text's last token; of images: cls"
     }

@@ -23,6 +23,8 @@ class TextModality(ModalityReader):
     sorted_by_length = True
     hub_files = TOKENIZER_VOCABULARIES
     may_list_modules = True
+    has_files = False
+    usual_encoder = "distilbert"
 
     @override
     def read(self, item: Item) -> str:

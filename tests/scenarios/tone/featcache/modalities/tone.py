@@ -14,6 +14,7 @@ class ToneModality(ModalityReader):
 
     singular, plural = "tone", "tones"
     sorted_by_length = True
+    usual_encoder = "spectrum"
 
     def read(self, item):
         if not item.data:
