@@ -16,7 +16,7 @@ from lightalign.adapters.preset import list_presets, read_preset
 from lightalign.featcache.errors import ExportError
 from lightalign.featcache.modalities import reader_of
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.exporting.onnx_files import OnnxTower, write_onnx
 from lightalign.pipelines.exporting.towers import AdapterTower
 from lightalign.pipelines.training import train
@@ -162,7 +162,7 @@ def test_every_part_of_a_tower_can_be_written_for_any_number_of_rows_and_tokens(
         "step": {"part": part, **required, **small.get(part, {})},
         "pool": {"part": "mean-pool"},
     }
-    widths = dict.fromkeys(Modality, 8)
+    widths = dict.fromkeys(IMAGE_TEXT, 8)
     adapter = build_adapter({"image": table, "text": table}, widths=widths, seed=0)
     tower = AdapterTower(adapter, Modality.TEXT)
     axes = {name: {0: "batch", 1: "tokens"} for name in ("values", "mask")}
