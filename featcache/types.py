@@ -7,9 +7,8 @@ import errno
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -22,12 +21,27 @@ from .regular_files import MAX_PICTURE_BYTES, NOT_THERE, read_regular, size_of
 _NO_FILE = {*NOT_THERE, errno.EISDIR, errno.EACCES, errno.EPERM}
 _NO_PICTURE = {errno.EFBIG, errno.EAGAIN}  # too large, or never at its end
 
+_SideT = TypeVar("_SideT", bound="Side")
 
-class Side(str, Enum):
-    """Name one of the two sides that an adapter aligns; a subclass lists both, in order.
+
+class Side(str):
+    """Name of one of the sides that an adapter aligns; equal names are one object.
 
     Between images and texts the two sides are the modalities, and are called so.
     """
+
+    _made: ClassVar[dict[tuple[type, str], Any]] = {}
+
+    def __new__(cls: type[_SideT], name: str) -> _SideT:
+        """Return the side called `name`."""
+        # also what is copied or unpickled is that object, as sides are compared by `is`
+        side: _SideT = cls._made.setdefault((cls, str(name)), super().__new__(cls, name))
+        return side
+
+    @property
+    def value(self) -> str:
+        """Return the name as files and reports hold it."""
+        return str(self)
 
     @property
     def modality(self) -> "Modality":
@@ -37,27 +51,30 @@ class Side(str, Enum):
     @property
     def is_first(self) -> bool:
         """Return whether this side is the first of the two."""
-        return self is next(iter(type(self)))
+        return any(self is first for first, _ in (IMAGE_TEXT, TEXT_TEXT))
 
     @property
     def label(self) -> str:
         """Return the name in words."""
-        return str(self.value).replace("_", " ")
+        return self.value.replace("_", " ")
 
 
 class Modality(Side):
-    """Modality of an item, and of the encoders that read it."""
+    """Name of what an item is and what an encoder reads: one of `featcache/modalities`."""
 
-    IMAGE = "image"
-    TEXT = "text"
+    IMAGE: ClassVar["Modality"]
+    TEXT: ClassVar["Modality"]
 
 
 class TextSide(Side):
-    """Name the two sides of an adapter between two text encoders."""
+    """Name of one of the two sides of an adapter between two text encoders."""
 
-    FIRST = "first_text"
-    SECOND = "second_text"
+    FIRST: ClassVar["TextSide"]
+    SECOND: ClassVar["TextSide"]
 
+
+Modality.IMAGE, Modality.TEXT = Modality("image"), Modality("text")
+TextSide.FIRST, TextSide.SECOND = TextSide("first_text"), TextSide("second_text")
 
 Sides: TypeAlias = tuple[Side, Side]
 IMAGE_TEXT: Sides = (Modality.IMAGE, Modality.TEXT)
@@ -82,8 +99,8 @@ class Item:
 
     Attributes:
         id: Stable name, unique within its source, split and modality.
-        path: File with an encoded image.
-        data: Encoded image as bytes, for sources that keep no files.
+        path: File with an encoded item, such as an image.
+        data: The same as bytes, for sources that keep no files.
         text: The text itself.
     """
 

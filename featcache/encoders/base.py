@@ -2,14 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ..errors import SpecError, UnreadableItemError
-from ..modalities.image import decode_image
+from ..errors import SpecError
+from ..modalities import read_item
 from ..tokens import Tokens
 from ..types import Item, Modality
 from .card import EncoderCard
@@ -19,7 +18,7 @@ from .pooling import LayerLayout
 from .weights import Weights
 
 Prepared = TypeVar("Prepared")
-Content: TypeAlias = Image.Image | str
+Content: TypeAlias = Any  # what `read_item` returns: of an image a PIL image, of a text a str
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -33,14 +32,16 @@ class Encoder(ABC, Generic[Prepared]):
         device: Where the model runs.
 
     Attributes:
+        modalities: What encoders of the backend may read.
         name: Name of the encoder card.
         modality: What the encoder reads.
         width: Features of one token.
-        tokens_per_item: Tokens of every item, or None where items differ (text).
+        tokens_per_item: Tokens of every item, or None where items differ, as texts do.
         precision: Type of the matrix products, one of `PRECISIONS`; part of the identity.
         companion_names: Arrays that `companions` returns.
     """
 
+    modalities: ClassVar[tuple[Modality, ...]]
     name: str
     modality: Modality
     width: int
@@ -152,24 +153,3 @@ class Encoder(ABC, Generic[Prepared]):
 def without_pooled(name: str) -> SpecError:
     """Build the error for an encoder whose model pools nothing itself."""
     return SpecError(f"encoder {name!r} has no pooled output of its own; take 'mean' or 'tokens'")
-
-
-def read_item(item: Item, modality: Modality) -> Content:
-    """Return the decoded image or the text of `item`.
-
-    Raises:
-        UnreadableItemError: The image cannot be read or decoded, or the item holds no text, or one
-            that is not valid Unicode.
-    """
-    if modality is Modality.IMAGE:
-        return decode_image(item.read_bytes(), item_id=item.id)
-    if item.text is None:
-        raise UnreadableItemError(f"{item.id}: holds no text")
-    try:
-        item.text.encode()
-    except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-        raise UnreadableItemError(
-            f"{item.id}: the text is not valid Unicode: half of a surrogate pair, "
-            f"{item.text[error.start]!r}, at letter {error.start + 1}"
-        ) from error
-    return item.text

@@ -11,6 +11,7 @@ from .. import config
 from ..documents import read_toml
 from ..errors import SpecError
 from ..home import expanded
+from ..modalities import MODALITIES, reader_of
 from ..notes import note
 from ..registry import unknown_name
 from ..types import Modality
@@ -25,13 +26,13 @@ _LONGEST_NAME = 120  # bytes; file systems take 255, and a key stands behind it
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Layout of the tokens that an encoder returns: a grid for images, ragged rows for text.
+    """Layout of the tokens that an encoder returns: a grid, as of images, or ragged, as of texts.
 
     Attributes:
         prefix_tokens: Tokens before the grid: CLS, distillation, registers.
         grid: Rows and columns of patches (or of a feature map), read row by row.
         ragged: Whether the number of tokens differs from item to item.
-        max_tokens: Longest text in tokens, special tokens included; the rest is cut off.
+        max_tokens: Longest ragged item in tokens, special ones included; the rest is cut off.
     """
 
     prefix_tokens: int = 0
@@ -41,8 +42,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         is_grid = self.grid is not None and len(self.grid) == 2 and not self.ragged
-        is_text = self.grid is None and self.ragged and self.max_tokens is not None
-        if not is_grid and not is_text:
+        is_ragged = self.grid is None and self.ragged and self.max_tokens is not None
+        if not is_grid and not is_ragged:
             stated = [
                 f"{entry.name} = {json.dumps(getattr(self, entry.name))}"
                 for entry in fields(self)
@@ -125,8 +126,9 @@ class EncoderCard:
     weights: WeightsCard = field(default_factory=WeightsCard)
 
     def __post_init__(self) -> None:
-        has_prompts = self.modality is Modality.TEXT and self.backend == _WITH_PROMPTS
-        if self.prompt is not None and not has_prompts:
+        if self.prompt is None:
+            return
+        if self.backend != _WITH_PROMPTS or not reader_of(self.modality).may_list_modules:
             raise SpecError(
                 f"encoder card {self.name}: prompt = {self.prompt!r:.80} is for texts of backend "
                 f"{_WITH_PROMPTS} only; leave it out"
@@ -241,7 +243,7 @@ def parse_card(name: str, table: config.Table) -> EncoderCard:
     Raises:
         SpecError: The table has unknown, missing or wrong entries.
     """
-    modalities = [modality.value for modality in Modality]
+    modalities = MODALITIES.names()
     if "modality" in table and table["modality"] not in modalities:
         raise SpecError(
             f"encoder card {name}: modality must be one of {modalities}, "
@@ -254,7 +256,6 @@ def parse_card(name: str, table: config.Table) -> EncoderCard:
 
 
 def split_half(model: str) -> tuple[str, str | None]:
-    """Return a model without `#image` or `#text`, and which of both it was."""
+    """Return a model without its `#image` or `#text`, and which of the modalities it was."""
     name, _, half = model.rpartition("#")
-    halves = [modality.value for modality in Modality]
-    return (name, half) if name and half in halves else (model, None)
+    return (name, half) if name and half in MODALITIES.names() else (model, None)

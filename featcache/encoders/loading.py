@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import LightalignError, WeightsMismatchError
+from ..errors import LightalignError, SpecError, WeightsMismatchError
 from ..hardware import resolve_device
+from ..modalities import reader_of
 from ..registry import Registry
 from .card import EncoderCard
 from .references import find_card
@@ -71,12 +72,20 @@ def load_encoder(card: EncoderCard, weights: Weights, *, device: str = "cpu") ->
 
     Raises:
         UnknownNameError: The card names a backend that does not exist.
+        SpecError: The backend has no encoders of the card's modality.
         WeightsMismatchError: The weights are not those of the card.
         DeviceError: This machine has no such device.
     """
     from .probe import require_repeatable
 
-    backend = load_backend(backend_for(card, weights))
+    name = backend_for(card, weights)
+    backend = load_backend(name)
+    if card.modality not in backend.modalities:
+        plurals = " and ".join(reader_of(modality).plural for modality in backend.modalities)
+        raise SpecError(
+            f"encoder card {card.name}: modality = {card.modality.value!r}, but encoders of "
+            f"backend {name} read {plurals}"
+        )
     place = resolve_device(device)
     try:
         encoder: AnyEncoder = backend.build(card, weights, device=place)

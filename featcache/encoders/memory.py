@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..types import Modality
+from ..modalities import reader_of
 from .base import Encoder
-from .probe import probe_items
 
 
 class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,14 +79,8 @@ def _tensors(tree: object) -> list[Tensor]:
 
 @torch.inference_mode()
 def bytes_of_an_item(encoder: Encoder[Any]) -> int:
-    """Return the bytes that the largest item takes in a forward pass of `encoder`.
-
-    Items are a drawn scene, or a text that is cut at the encoder's longest.
-    """
-    if encoder.modality is Modality.TEXT:
-        prepared = encoder.preprocess("a red square " * 4096, item_id="probe")
-    else:
-        prepared = encoder.prepare(probe_items(encoder.modality, 1)[0])
+    """Return the bytes that the largest item takes in a forward pass of `encoder`."""
+    prepared = encoder.prepare(reader_of(encoder.modality).largest_item())
     with LiveTensors() as live:
         encoder.encode([prepared])
     peak: int = live.peak_bytes

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ..errors import SpecError
+from ..modalities import reader_of
 from ..tokens import Tokens
 from ..types import Modality
 
@@ -86,18 +87,14 @@ class FeaturePooling:
         """Return the number of tokens that each row keeps, or None where rows differ.
 
         Raises:
-            SpecError: A layer with this layout has no such features.
+            SpecError: A layer with this layout, or the modality, has no such features.
         """
+        reader_of(modality).check_features(self.name.partition(":")[0])
         if self.keeps_tokens:
             return layout.tokens_per_item
-        if self.name in ("mean", "pooled"):
-            return 1
         if self.name == "cls":
             _check_cls(layout)
-            return 1
-        if self.name == "last":
-            if modality is not Modality.TEXT:
-                raise SpecError("features 'last' are those of a text's last token; of images: cls")
+        if not _GRID.fullmatch(self.name):
             return 1
         rows, columns = self._grid()
         if layout.grid is None or rows > layout.grid[0] or columns > layout.grid[1]:

@@ -1,39 +1,23 @@
 """A few items that are the same for every dataset, to try an encoder on."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import cosine_similarity
 
 from ..errors import UnreadableItemError, WeightsMismatchError
-from ..modalities.scene_captions import captions
-from ..modalities.scene_pictures import draw_png
-from ..modalities.scenes import draw_scenes
+from ..modalities import reader_of
 from ..tokens import Tokens
-from ..types import Item, Modality
 from .base import Encoder
 
-PROBE_ITEMS = 8
-_PIXELS = 224  # of a side, as most encoders read; recorded cosines are of these pictures
 _REPEATED = 2  # items; one would do, were it not for batch statistics
 _ROUNDING = 1e-3  # of the largest value: sums on a GPU come in any order, masks change everything
 
 
-def probe_items(modality: Modality, count: int = PROBE_ITEMS) -> Sequence[Item]:
-    """Return drawn scenes, or their captions."""
-    assert modality in (Modality.IMAGE, Modality.TEXT)
-    scenes = draw_scenes("test", count, seed=0)
-    if modality is Modality.IMAGE:
-        pictures = [draw_png(scene, _PIXELS) for scene in scenes]
-        return [Item(id=f"probe-{index}", data=data) for index, data in enumerate(pictures)]
-    texts = [caption for scene in scenes for caption in captions(scene)][:count]
-    return [Item(id=f"probe-{index}", text=text) for index, text in enumerate(texts)]
-
-
 def encode_probe(encoder: Encoder[Any]) -> Tokens:
     """Return the last layer's features of the probe as the encoder is now set."""
-    return encoder.encode([encoder.prepare(item) for item in probe_items(encoder.modality)])
+    reader = reader_of(encoder.modality)
+    return encoder.encode([encoder.prepare(item) for item in reader.probe_items()])
 
 
 def require_repeatable(encoder: Encoder[Any]) -> None:
@@ -45,8 +29,9 @@ def require_repeatable(encoder: Encoder[Any]) -> None:
     Raises:
         WeightsMismatchError: The features differ by more than rounding.
     """
+    reader = reader_of(encoder.modality)
     try:
-        prepared = [encoder.prepare(item) for item in probe_items(encoder.modality, _REPEATED)]
+        prepared = [encoder.prepare(item) for item in reader.probe_items(_REPEATED)]
     except UnreadableItemError:  # what it can make nothing of is in no cache, but in its ledger
         return
     first, second = encoder.encode(prepared), encoder.encode(prepared)
@@ -57,7 +42,7 @@ def require_repeatable(encoder: Encoder[Any]) -> None:
         is_same = torch.allclose(ours, other, rtol=0, atol=atol, equal_nan=True)
     if not is_same:
         raise WeightsMismatchError(
-            f"encoder {encoder.name!r} encodes the same {encoder.modality.value} twice, "
+            f"encoder {encoder.name!r} encodes the same {reader.singular} twice, "
             "differently: it masks or drops at random, and nothing that it gives can be cached; "
             "choose another encoder, or switch the masking off in its configuration"
         )

@@ -21,8 +21,9 @@ from typing import Any
 from ..documents import check, read_json
 from ..errors import StoreCorruptError, WeightsMismatchError, WeightsNotFoundError
 from ..home import expanded, require_utf8
+from ..modalities import reader_of
+from ..modalities.base import PROCESSOR_FILES, TOKENIZER_VOCABULARIES
 from ..regular_files import is_regular
-from ..types import Modality
 from .card import EncoderCard, Package
 from .sentence_modules import (
     MODULES,
@@ -35,15 +36,6 @@ from .sentence_modules import (
 GIVEN = "--weights"  # origin of weights that a user named
 HUB_PATIENCE = 1.5  # seconds until the hub counts as not reachable; its client would retry for 23
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-TOKENIZER_VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
 _TOKENIZER_FILES = (
     *TOKENIZER_VOCABULARIES,
     "merges.txt",
@@ -55,7 +47,6 @@ _TOKENIZER_FILES = (
 _WEIGHTED = ("timm", "huggingface")  # backends of which no encoder is without weights
 OF_TIMM = "timm_wrapper"  # model type, in a config.json, of what transformers has timm build
 ADAPTER = "adapter_config.json"  # of PEFT, whose weights come on top of a model
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")  # either describes images
 _OWNED_BY_TIMM = "timm/"  # repositories that are named like the models of timm they hold
 _TRUE = ("1", "ON", "YES", "TRUE")
 _SAFETENSORS = "model.safetensors"
@@ -185,7 +176,7 @@ def _on_hub(card: EncoderCard, hub: str, *, progress: bool) -> Weights:
     where = "not in the hub cache"
     cached = _in_cache(card, hub, revision)
     if cached is not None:
-        if card.modality is Modality.TEXT:
+        if reader_of(card.modality).may_list_modules:
             _fetch_list_of_modules(hub, cached)
         lacking = _lacking(card, cached)
         if lacking is None:
@@ -264,10 +255,8 @@ def _lacking(card: EncoderCard, root: Path) -> str | None:
     # of its own repositories timm knows architecture and preprocessing by name
     if card.backend != "timm" or not (card.weights.hub or "").startswith(_OWNED_BY_TIMM):
         needed.append(("config.json",))
-    if card.modality is Modality.TEXT:
-        needed.append(TOKENIZER_VOCABULARIES)
-    elif card.backend == "huggingface":
-        needed.append(PROCESSOR_FILES)
+    if card.backend == "huggingface":
+        needed.append(reader_of(card.modality).hub_files)
     lacking += [
         folder / names[0]
         for names in needed

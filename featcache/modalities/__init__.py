@@ -1,28 +1,39 @@
-"""Items of each modality as they are before any encoder reads them.
+"""Modalities, and their items as they are before any encoder reads them.
 
-Images are decoded here from files that nobody vouches for, and scenes of coloured shapes are
-drawn with their captions. Sources, encoders and contact sheets all read items this way.
+The registry of modalities: a file is one, and says all that depends on what its items are. Sources,
+encoders and extraction ask `reader_of` and know of no modality themselves.
 """
 
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from ..exports import lazy_exports
+from ..registry import Registry
+from ..types import Item, Modality
+from .base import ModalityReader
 
-if TYPE_CHECKING:
-    from .image import decode_image, upright_rgb
-    from .scene_captions import captions
-    from .scene_pictures import draw_png
-    from .scenes import draw_scenes
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "captions": "scene_captions",
-            "decode_image": "image",
-            "draw_png": "scene_pictures",
-            "draw_scenes": "scenes",
-            "upright_rgb": "image",
-        },
-    )
+MODALITIES: Registry[ModalityReader] = Registry(
+    "modality", __name__, Path(__file__).parent, ModalityReader
+)
 
-__all__ = ["captions", "decode_image", "draw_png", "draw_scenes", "upright_rgb"]
+
+@cache
+def reader_of(modality: Modality) -> ModalityReader:
+    """Return what reads the items of a modality.
+
+    Raises:
+        UnknownNameError: There is no such modality.
+    """
+    return MODALITIES.load(modality.value)()
+
+
+def read_item(item: Item, modality: Modality) -> Any:
+    """Return the content of `item`, such as its decoded image; see `ModalityReader.read`.
+
+    Raises:
+        UnreadableItemError: It cannot be read or decoded.
+    """
+    return reader_of(modality).read(item)
+
+
+__all__ = ["MODALITIES", "ModalityReader", "read_item", "reader_of"]

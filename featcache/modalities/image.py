@@ -1,17 +1,23 @@
-"""Decode untrusted image files into RGB, within bounds and without Pillow's global switches."""
+"""Images: untrusted files decoded into RGB, within bounds and without Pillow's global switches."""
 
 import base64
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from typing_extensions import override
 
 from ..errors import UnreadableItemError, one_line
-from .patch_geometry import Size
+from ..types import Item
+from .base import PROBE_ITEMS, ModalityReader, readable_size
+from .pictures.patch_geometry import Size
+from .pictures.scene_pictures import draw_png
+from .pictures.scenes import draw_scenes
 
 MAX_PIXELS = 64_000_000  # 192 MB as RGB: the largest phone photos pass, 20,000 x 20,000 does not
 
@@ -39,6 +45,8 @@ _DECODE_ERRORS = (
     zlib.error,
 )
 
+_PROBE_PIXELS = 224  # of a side, as most encoders read; recorded cosines are of these pictures
+
 _ORIENTATION = 0x0112  # the EXIF tag; the table says which transposition undoes each value
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,6 +57,31 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class ImageModality(ModalityReader):
+    """Read images from files, or from the bytes of one."""
+
+    singular, plural = "image", "images"
+    features = ("tokens", "cls", "mean", "pooled", "grid")
+    usual_encoder = "dino-vits16"
+    refusals: ClassVar[Mapping[str, str]] = {
+        "last": "features 'last' are those of a text's last token; of images: cls"
+    }
+
+    @override
+    def read(self, item: Item) -> Image.Image:
+        return decode_image(item.read_bytes(), item_id=item.id)
+
+    @override
+    def fingerprinted(self, item: Item) -> list[Any]:
+        # the size stands for the content: to read every file would cost as much as to decode it
+        return [item.id, readable_size(item)]
+
+    @override
+    def probe_items(self, count: int = PROBE_ITEMS) -> Sequence[Item]:
+        pictures = [draw_png(scene, _PROBE_PIXELS) for scene in draw_scenes("test", count, seed=0)]
+        return [Item(id=f"probe-{index}", data=data) for index, data in enumerate(pictures)]
 
 
 def decode_image(data: bytes, *, item_id: str) -> Image.Image:

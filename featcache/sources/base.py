@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import Any, ClassVar, overload
 
 from ..config import canonical_json, fingerprint
 from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownColumnError
+from ..modalities import reader_of
 from ..registry import unknown_name
-from ..regular_files import size_of
 from ..types import Item, Modality, Pairs
 from .splits import in_order
 
@@ -87,14 +86,20 @@ class ImageReader:
 
 
 class Split(ABC):
-    """Items of one split, and which of them belong together."""
+    """Items of one split, and which of them belong together.
+
+    Attributes:
+        modalities: What its items may be, in the order of the fingerprint.
+    """
+
+    modalities: ClassVar[tuple[Modality, ...]]
 
     @abstractmethod
     def ids(self, modality: Modality) -> Sequence[str]:
-        """Return the ids of the items of a modality, in a stable order."""
+        """Return the ids of the items of one of its modalities, in a stable order."""
 
     def count(self, modality: Modality) -> int:
-        """Return the number of items of a modality."""
+        """Return the number of items of one of its modalities."""
         return len(self.ids(modality))
 
     @abstractmethod
@@ -148,6 +153,14 @@ class Source:
         """Return the names of the splits: train, val, test, then others."""
         return in_order(self._splits)
 
+    def modalities(self, split: str) -> tuple[Modality, ...]:
+        """Return what the items of one split may be.
+
+        Raises:
+            UnknownNameError: The dataset has no such split.
+        """
+        return self._split(split).modalities
+
     def items(self, split: str, modality: Modality) -> Sequence[Item]:
         """Return the items of one split in a stable order; each is made when it is asked for.
 
@@ -155,11 +168,13 @@ class Source:
             UnknownNameError: The dataset has no such split.
         """
         items = self._split(split)
-        return LazyItems(items.count(modality), partial(items.item, modality))
+        count = items.count(modality) if modality in items.modalities else 0
+        return LazyItems(count, partial(items.item, modality))
 
     def ids(self, split: str, modality: Modality) -> Sequence[str]:
         """Return the ids of `items`, without what it may cost to make these."""
-        return self._split(split).ids(modality)
+        items = self._split(split)
+        return items.ids(modality) if modality in items.modalities else ()
 
     def pairs(self, split: str) -> Pairs:
         """Return which images and texts of one split belong together.
@@ -249,16 +264,12 @@ class LazyItems(Sequence[Item]):
 
 
 def fingerprint_items(source: Source, split: str) -> str:
-    """Hash ids, texts, image sizes in bytes, and pairs of one split with classes and grades.
-
-    The size stands for the content of an image file: reading every file would cost as much as
-    decoding it.
-    """
+    """Hash what stands for each item, and the pairs of one split with classes and grades."""
     digest = hashlib.sha256()
-    for item in source.items(split, Modality.IMAGE):
-        digest.update(json.dumps([item.id, readable_size(item)]).encode())
-    for item in source.items(split, Modality.TEXT):
-        digest.update(json.dumps([item.id, item.text]).encode())
+    for modality in source.modalities(split):
+        reader = reader_of(modality)
+        for item in source.items(split, modality):
+            digest.update(json.dumps(reader.fingerprinted(item)).encode())
     # piece by piece: the whole of a large split would be many times its captions
     digest.update(b"[")
     pairs = source.pairs(split)
@@ -269,14 +280,6 @@ def fingerprint_items(source: Source, split: str) -> str:
         if labels is not None:
             digest.update(canonical_json(vars(labels)).encode())
     return digest.hexdigest()
-
-
-def readable_size(item: Item) -> int:
-    """Return the bytes of the file of `item`, or -1 if it is missing, not readable, or none."""
-    if item.path is None:
-        return -1
-    size = size_of(item.path)
-    return size if size >= 0 and os.access(item.path, os.R_OK) else -1
 
 
 def counted(count: int, noun: str) -> str:

@@ -8,8 +8,8 @@ import torch
 
 from ...adapters.checkpoint import load_adapter
 from ...featcache import atomic_files
-from ...featcache.encoders.probe import probe_items
 from ...featcache.errors import SpecError
+from ...featcache.modalities import reader_of
 from ...featcache.types import Modality
 from ...featcache.writing import write_bytes
 from ..common.progress import Progress
@@ -89,7 +89,8 @@ def _write_whole(
         return {"left_out": str(error)}
     name = tower.modality.value
     progress.note(f"writing {name}.onnx")
-    prepared = [reading.encoder.prepare(item) for item in probe_items(tower.modality)]
+    probe = reader_of(tower.modality).probe_items()
+    prepared = [reading.encoder.prepare(item) for item in probe]
     whole = WholeTower(portable, reading, tower)
     write_onnx(place / f"{name}.onnx", whole, portable.collate(prepared[:3]), portable.axes)
     written = OnnxTower(place / f"{name}.onnx")

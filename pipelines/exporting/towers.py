@@ -14,10 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ...adapters.adapter import Adapter
-from ...featcache.encoders.base import read_item
 from ...featcache.encoders.exportable import ATTENTION_MASK, ExportableEncoder
-from ...featcache.encoders.probe import probe_items
 from ...featcache.errors import ExportError, WeightsNotFoundError
+from ...featcache.modalities import reader_of
 from ...featcache.store.stored_form import as_stored
 from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
@@ -167,4 +166,5 @@ def embed_probe(embedder: Embedder, modality: Modality) -> Float[np.ndarray, "n 
 
 def probe_contents(modality: Modality) -> list[Any]:
     """Return the fixed probe: drawn scenes, or their captions."""
-    return [read_item(item, modality) for item in probe_items(modality)]
+    reader = reader_of(modality)
+    return [reader.read(item) for item in reader.probe_items()]

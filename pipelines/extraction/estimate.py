@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ...featcache.modalities import reader_of
 from ...featcache.sources.base import Source
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.feature_store import FeatureStore
 from ...featcache.store.item_rows import BLOCK_ELEMENTS
 from ...featcache.store.manifest import read_whole_manifest
 from ...featcache.store.stored_types import token_bytes
-from ...featcache.types import Item, Modality
+from ...featcache.types import Item
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from .derive import BLOCKS_HELD, Derivation
@@ -34,7 +35,7 @@ from .throughput import fitting_batch_size, overlaps
 
 _WARM_BATCHES = 1
 _TIMED_BATCHES = 4
-_TIMED_TEXT_BATCHES = 32  # as batches of similar length take many texts to choose from
+_TIMED_SORTED_BATCHES = 32  # as batches of similar length take many items to choose from
 
 
 def run(spec: ExtractSpec, progress: Progress = SILENT) -> Estimate:
@@ -143,7 +144,9 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
     modality = group[0].encoder.modality
     items = source.items(group[0].description.split, modality)
-    timed_batches = _TIMED_TEXT_BATCHES if modality is Modality.TEXT else _TIMED_BATCHES
+    timed_batches = (
+        _TIMED_SORTED_BATCHES if reader_of(modality).sorted_by_length else _TIMED_BATCHES
+    )
     count = min(len(items), batch_size * (_WARM_BATCHES + timed_batches))
     sample = [items[index] for index in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
     # the first batch also pays for memory and for kernels that are chosen by trial

@@ -11,6 +11,7 @@ from ...featcache import atomic_files, notes
 from ...featcache.encoders.references import keep_card
 from ...featcache.errors import StoreCorruptError
 from ...featcache.known_datasets import newest, remember, stood_for
+from ...featcache.modalities import reader_of
 from ...featcache.sources.base import Source
 from ...featcache.sources.text_marks import marked_pairs
 from ...featcache.store import catalog
@@ -210,7 +211,7 @@ def _fill_pass(
         else:
             ids = source.ids(first.split, modality)
             filling = Derivation(open_jobs, origin.folder, ids, max_bad=max_bad, progress=progress)
-        label = f"{first.split} {modality.value}s" + (" from tokens" if origin else "")
+        label = f"{first.split} {reader_of(modality).plural}" + (" from tokens" if origin else "")
         progress.start(label, num_items, unit="items", done=num_items - to_do)
         try:
             filling.run()

@@ -10,10 +10,9 @@ from threading import Event, Lock
 
 import numpy as np
 
-from ...featcache.encoders.base import read_item
 from ...featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
-from ...featcache.sources.base import readable_size
-from ...featcache.types import Item, Modality
+from ...featcache.modalities import reader_of
+from ...featcache.types import Item
 from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from .filling import Filling, Shard, Shards, StoreJob
@@ -57,8 +56,7 @@ class ShardWriter(Filling):
         self.workers = workers
         self.overlap = overlap
         self.unchanged = unchanged
-        self._modality = jobs[0].output.encoder.modality
-        self._reads_texts = self._modality is Modality.TEXT
+        self._reader = reader_of(jobs[0].output.encoder.modality)
         self._encoders = {job.output.encoder.name: job.output.encoder for job in jobs}
         self._fitting = {name: batch_size for name in self._encoders}
         self._may_prepare = Event()
@@ -71,9 +69,9 @@ class ShardWriter(Filling):
 
     def _pass(self, writer: ThreadPoolExecutor) -> None:
         # items of the next batch are prepared while one is encoded, but no batch crosses the end of
-        # a shard; texts are sorted by length within a shard, so that all of the next one are
+        # a shard; where items are sorted by length within a shard, all of the next one are
         rows = self.jobs[0].store.description.rows_per_shard
-        ahead = rows if self._reads_texts else min(self.batch_size, rows)
+        ahead = rows if self._reader.sorted_by_length else min(self.batch_size, rows)
         # filled as positions are asked for, so in the order in which prepared items come back
         claimed: deque[tuple[int, list[StoreJob]]] = deque()
         ready = prefetch(
@@ -106,7 +104,7 @@ class ShardWriter(Filling):
         item = self.items[position]
         prepared = PreparedItem(item)
         try:
-            content = read_item(item, self._modality)
+            content = self._reader.read(item)
         except UnreadableItemError as error:
             # the key stands for the files as they were: a row less would be another dataset's
             if isinstance(error, MissingFileError) and not self._was_absent(item):
@@ -125,11 +123,7 @@ class ShardWriter(Filling):
         with self._absent_lock:
             # sizes are in the fingerprint: while it is the same, what is missing was so before
             if item.id not in self._absent and self.unchanged():
-                self._absent = {
-                    candidate.id
-                    for candidate in self.items
-                    if candidate.path and readable_size(candidate) < 0
-                }
+                self._absent = {candidate.id for candidate in self.items if candidate.missing()}
             return item.id in self._absent
 
     def _encode_shard(
@@ -142,8 +136,8 @@ class ShardWriter(Filling):
         """Return the rows of one shard by store."""
         count = len(jobs[0].store.shard_items(index))
         shard = Shards(jobs)
-        # all texts of a shard are sorted by length, then cut into batches
-        size = count if self._reads_texts else self.batch_size
+        # all texts, say, of a shard are sorted by length, then cut into batches
+        size = count if self._reader.sorted_by_length else self.batch_size
         chunk: list[tuple[int, PreparedItem]] = []
         for position in range(count):
             prepared = first if position == 0 else self._next(ready)

@@ -18,6 +18,7 @@ from ...featcache.errors import (
 )
 from ...featcache.home import command_line
 from ...featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
+from ...featcache.modalities import reader_of
 from ...featcache.registry import close_names, unknown_name
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import (
@@ -34,9 +35,6 @@ from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.remedies import extract_command, extraction, feature_options, features_of
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
 from ..common.progress import SILENT, Progress
-
-# where any encoder will do
-_USUAL = {Modality.IMAGE: "dino-vits16", Modality.TEXT: "distilbert"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class SideQuery:
         if self.example is not None:
             settings = read_whole_manifest(self.example.folder)["settings"]
             features = features_of(self.example.description, settings)
-        encoder = self.reference or self.encoder or _USUAL[modality]
+        encoder = self.reference or self.encoder or reader_of(modality).usual_encoder
         options = {**feature_options(features), "split": split}
         return extract_command([encoder], data, home=home, options=options)
 
@@ -434,8 +432,11 @@ def choose_sides(
                 "between two text encoders both are named, by --text-encoder and "
                 f"--second-text-encoder; found {text.encoder} and {second_text.encoder}"
             )
-        if name in card_names(home) and read_card(name, home=home).modality is not Modality.TEXT:
-            raise SpecError(f"encoder {name!r} reads images, not texts")
+        modality = (
+            read_card(name, home=home).modality if name in card_names(home) else Modality.TEXT
+        )
+        if modality is not Modality.TEXT:
+            raise SpecError(f"encoder {name!r} reads {reader_of(modality).plural}, not texts")
     return {TextSide.FIRST: text, TextSide.SECOND: second_text}
 
 

@@ -13,8 +13,9 @@ from ...featcache.errors import (
     UnreadableItemError,
 )
 from ...featcache.known_datasets import newest
+from ...featcache.modalities.base import readable_size
 from ...featcache.modalities.image import decode_image, jpeg_address
-from ...featcache.sources.base import Source, readable_size
+from ...featcache.sources.base import Source
 from ...featcache.sources.opening import open_source, parse_data
 from ...featcache.store.catalog import pairs_path, read_pairs
 from ...featcache.types import Item, Modality
@@ -93,7 +94,11 @@ class FailurePictures:
             source = self._try(data, options, split, fingerprint)
             if isinstance(source, Source):
                 self._used.add(data)
-                return {item.id: item for side in Modality for item in source.items(split, side)}
+                return {
+                    item.id: item
+                    for modality in source.modalities(split)
+                    for item in source.items(split, modality)
+                }
             faults.append(source)
         # only when no place is whole: one that has lost pictures shows the others
         for (data, options), fault in zip(places, faults, strict=True):

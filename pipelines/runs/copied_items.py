@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ...featcache.errors import LightalignError, MissingFileError, SpecError, UnreadableItemError
 from ...featcache.known_datasets import version_of
-from ...featcache.sources.base import Source, readable_size
+from ...featcache.modalities.base import readable_size
+from ...featcache.sources.base import Source
 from ...featcache.store.key import StoreDescription
 from ...featcache.types import Item, Modality
 from ..common.progress import SILENT, Progress

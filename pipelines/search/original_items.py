@@ -10,9 +10,10 @@ from ...featcache.errors import (
     DatasetNotFoundError,
     SpecError,
 )
+from ...featcache.modalities import reader_of
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import is_drawn
-from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Modality, Side
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Side
 from ..inputs.original_dataset import open_as_extracted
 from .saved_index import SavedIndex
 
@@ -56,7 +57,7 @@ def find_items(
             fingerprint=manifest["source"],
         )
     except (DatasetNotFoundError, DatasetFormatError, DatasetChangedError, SpecError) as error:
-        contained = "texts" if _side(manifest).modality is Modality.TEXT else "files"
+        contained = "files" if reader_of(_side(manifest).modality).has_files else "texts"
         warning = f"{len(missing)} of {len(ids)} {contained} are not found, only their ids"
         advice = f"; name the dataset's place: --data {manifest['dataset']}=PATH"
         # a dataset that is not there at all names the way out itself
@@ -81,7 +82,7 @@ def _side(manifest: Mapping[str, Any]) -> Side:
 
 def _recorded(contents: Mapping[str, str], side: Side) -> dict[str, Item]:
     """Return what the index itself knows, and is still there."""
-    if side.modality is Modality.TEXT:
+    if not reader_of(side.modality).has_files:
         return {item_id: Item(id=item_id, text=text) for item_id, text in contents.items() if text}
     paths = {item_id: Path(path) for item_id, path in contents.items() if path}
     return {

@@ -14,7 +14,7 @@ from lightalign.adapters.adapter import (
 from lightalign.adapters.objective import build_objective
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide, sides_of
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, TextSide, sides_of
 
 WIDTHS = {Modality.IMAGE: 12, Modality.TEXT: 8}
 PROJECT = {"part": "linear", "out": 4, "per_modality": True}
@@ -38,7 +38,7 @@ def tokens(modality, rows=3, length=4):
     return Tokens(values, mask)
 
 
-@pytest.mark.parametrize("modality", list(Modality))
+@pytest.mark.parametrize("modality", list(IMAGE_TEXT))
 def test_embeddings_have_length_one_and_the_common_width(modality):
     adapter = build_adapter(SMALL, widths=WIDTHS, seed=0).eval()
     embedding = adapter.embed(tokens(modality), modality)
@@ -257,7 +257,7 @@ def test_lightcrl_has_its_published_number_of_parameters(fusion, expected):
             "pool": {"part": "mean-pool", "masked": False},
         }
     }
-    widths = dict.fromkeys(Modality, 768)
+    widths = dict.fromkeys(IMAGE_TEXT, 768)
     adapter = build_adapter(towers, widths=widths, seed=0)
     clip = build_objective({"part": "clip"})
     assert count_parameters(adapter) + count_parameters(clip) == expected

@@ -5,14 +5,14 @@ import torch
 
 from lightalign.adapters.context import Context
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 
 
 def test_vectors_start_with_a_spread_drawn_per_modality_between_0_1_and_0_6():
     torch.manual_seed(0)
     spreads = torch.tensor(
         [
-            [Context(4000, hidden=(), width=2).vectors[m.value].std().item() for m in Modality]
+            [Context(4000, hidden=(), width=2).vectors[m.value].std().item() for m in IMAGE_TEXT]
             for _ in range(40)
         ]
     )

@@ -6,7 +6,7 @@ import torch
 
 from lightalign.adapters.adapter import STEPS
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 
 WIDTH = 6
 LENGTHS = (3, 1, 4)
@@ -117,7 +117,7 @@ def batch():
     return Tokens(values, mask)
 
 
-@pytest.mark.parametrize("modality", list(Modality))
+@pytest.mark.parametrize("modality", list(IMAGE_TEXT))
 @pytest.mark.parametrize("name", FUSIONS)
 def test_fusion_equals_its_formula_on_the_real_tokens(name, modality):
     formula, options = FUSIONS[name]

@@ -9,7 +9,7 @@ import torch
 from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.objective import PairBatch, build_objective
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.training.course import Course
 from lightalign.pipelines.training.modules import build_trainable
 from lightalign.pipelines.training.options import resolve_preset
@@ -158,7 +158,7 @@ def test_a_scale_that_was_constant_there_is_constant_here():
 
 def test_the_star_starts_as_xavier_has_it_with_biases_of_zero():
     table, _ = resolve_preset("sail/star", None, ())
-    adapter = build_adapter(table["towers"], widths={side: 96 for side in Modality}, seed=0)
+    adapter = build_adapter(table["towers"], widths={side: 96 for side in IMAGE_TEXT}, seed=0)
     star = adapter.steps["image/star"]
     for matrix in (star.first, star.second, star.project):
         assert torch.count_nonzero(matrix.bias) == 0

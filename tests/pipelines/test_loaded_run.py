@@ -15,7 +15,7 @@ from lightalign.featcache.errors import (
     WeightsMismatchError,
 )
 from lightalign.featcache.sources.opening import open_source
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import DatasetQuery, evaluation_query, require_pair
 from lightalign.pipelines.runs import run_folder
@@ -55,7 +55,7 @@ def from_the_store(bundle, home, modality):
 
 def test_images_and_texts_embed_as_from_their_stores(toy_home, run):
     bundle = lightalign.load(run, device="cpu")
-    images, texts = (list(scenes(modality, toy_home)) for modality in Modality)
+    images, texts = (list(scenes(modality, toy_home)) for modality in IMAGE_TEXT)
     found = {
         Modality.IMAGE: bundle.embed_images([item.read_bytes() for item in images], batch_size=3),
         Modality.TEXT: bundle.embed_texts([item.text for item in texts], batch_size=7),

@@ -12,10 +12,11 @@ import transformers
 
 from ...errors import SpecError, WeightsMismatchError, WeightsNotFoundError
 from ...home import expanded
+from ...modalities.base import PROCESSOR_FILES
 from ...types import Modality
 from ..card import EncoderCard, Layout, WeightsCard, split_half
 from ..sentence_modules import MODELS, MODULES, POOLING, model_place, read_modules
-from ..weights import ADAPTER, OF_TIMM, PROCESSOR_FILES, find_hub_file
+from ..weights import ADAPTER, OF_TIMM, find_hub_file
 from ._checks import LIBRARY_ERRORS, NO_CLASS_TOKEN, has_class_token, unreadable
 from ._image_preprocessing import ProcessorPreprocessing, probe_image
 from ._sentence import (

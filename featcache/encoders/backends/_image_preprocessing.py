@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...errors import SpecError, UnreadableItemError
 from ...modalities.image import check_resized
-from ...modalities.patch_geometry import (
+from ...modalities.pictures.patch_geometry import (
     Resampling,
     Size,
     processor_resamplings,
@@ -67,7 +67,7 @@ class Preprocessing(ABC):
         return () if self.resampling is None else ("geometry",)
 
     def companions(self, image: object) -> dict[str, np.ndarray]:
-        """Return where in a photo the patches lie; see `modalities/patch_geometry.py`."""
+        """Return where in a photo the patches lie; see `modalities/pictures/patch_geometry.py`."""
         assert isinstance(image, Image.Image)
         if self.resampling is None:
             return {}

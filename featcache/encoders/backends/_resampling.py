@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ...modalities.patch_geometry import Resampling, Size, to_input
+from ...modalities.pictures.patch_geometry import Resampling, Size, to_input
 
 # A landscape, a portrait and a square; more are chosen to tell the candidates apart.
 _SIZES: tuple[Size, ...] = ((97, 150), (151, 96), (120, 120))

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, normalizers
 
 from ... import config
 from ...errors import SpecError, WeightsMismatchError, WeightsNotFoundError
+from ...modalities.base import TOKENIZER_VOCABULARIES
 from .. import weights as weight_files
 from ..card import EncoderCard
-from ..weights import TOKENIZER_VOCABULARIES
 from ._checks import LIBRARY_ERRORS, unreadable
 from ._transformers import quiet
 

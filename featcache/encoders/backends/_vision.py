@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import WeightsNotFoundError
+from ...modalities.base import PROCESSOR_FILES
 from ...tokens import Tokens
 from ..base import LAST, Content
 from ..card import EncoderCard
 from ..exportable import ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
-from ..weights import PROCESSOR_FILES, Weights
+from ..weights import Weights
 from ._checks import LIBRARY_ERRORS, check_layout, has_class_token, unreadable
 from ._image_preprocessing import (
     Preprocessing,

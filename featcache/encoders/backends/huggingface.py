@@ -12,6 +12,11 @@ from ._text import TextEncoder
 from ._transformers_encoder import TransformersEncoder
 from ._vision import VisionEncoder
 
+_CLASSES: dict[Modality, type[TransformersEncoder[Any]]] = {
+    Modality.IMAGE: VisionEncoder,
+    Modality.TEXT: TextEncoder,
+}
+
 
 class HuggingfaceEncoder(TransformersEncoder[Any]):
     """Encode images or texts with a transformers model: all tokens after its final norm.
@@ -24,6 +29,8 @@ class HuggingfaceEncoder(TransformersEncoder[Any]):
     centre and pad by its settings, as that of ConvNeXT does: it would tell wrong places.
     """
 
+    modalities = tuple(_CLASSES)
+
     @classmethod
     def build(cls, card: EncoderCard, weights: Weights, *, device: torch.device) -> Encoder[Any]:
         """Return the encoder of the card's modality, of this backend's card or of `timm`'s.
@@ -32,5 +39,4 @@ class HuggingfaceEncoder(TransformersEncoder[Any]):
             WeightsMismatchError: The files are not a complete model, or not that of the card.
             WeightsNotFoundError: The tokenizer or the image processor is missing.
         """
-        encoder = VisionEncoder if card.modality is Modality.IMAGE else TextEncoder
-        return encoder(card, weights, device=device)
+        return _CLASSES[card.modality](card, weights, device=device)

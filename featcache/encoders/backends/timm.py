@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ...errors import SpecError
 from ...tokens import Tokens
+from ...types import Modality
 from ..base import LAST, Content, Encoder, without_pooled
 from ..card import EncoderCard
 from ..exportable import ExportableEncoder, ModelCall
@@ -45,6 +46,8 @@ class TimmEncoder(Encoder[Tensor]):
         WeightsMismatchError: The weights do not fit the model, or the model not the card.
         WeightsNotFoundError: The hub directory holds no weights file.
     """
+
+    modalities = (Modality.IMAGE,)
 
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
         assert weights.files is not None, "a timm card names weights"

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from ...errors import SpecError
 from ...modalities.image import check_resized
-from ...modalities.patch_geometry import whole_image
+from ...modalities.pictures.patch_geometry import whole_image
 from ...tokens import Tokens
 from ...types import Modality
 from ..base import LAST, Content, Encoder, without_pooled
@@ -22,6 +22,7 @@ from ._checks import check_layout, hash_state
 
 SEED = 0  # of the random projection; part of the identity
 WORD_BUCKETS = 256  # few enough to stay tiny, enough to keep most words of a caption apart
+_RAW_WIDTHS = {Modality.IMAGE: 3, Modality.TEXT: WORD_BUCKETS}
 
 # Colours of the cells, or the rows of the table that the words name.
 # `_`: the texts of a batch differ in their number of tokens
@@ -37,14 +38,15 @@ class ToyEncoder(Encoder[Raw]):
     how many tokens there are.
     """
 
+    modalities = tuple(_RAW_WIDTHS)
+
     def __init__(self, card: EncoderCard, weights: Weights, *, device: torch.device) -> None:
         assert weights.files is None, "find_weights refuses weights for cards without any"
         super().__init__(card, weights, device=device)
-        self.companion_names = ("geometry",) if card.modality is Modality.IMAGE else ()
+        self.companion_names = () if card.layout.grid is None else ("geometry",)
         self._layout = card.layout
-        raw = 3 if card.modality is Modality.IMAGE else WORD_BUCKETS
         generator = torch.Generator().manual_seed(SEED)
-        projection = torch.randn(raw, card.width, generator=generator)
+        projection = torch.randn(_RAW_WIDTHS[card.modality], card.width, generator=generator)
         self._hash = hash_state({"projection": projection})
         self._projection = projection.to(device)
         if card.layout.grid is not None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ...config import fingerprint
 from ...errors import SpecError
-from ...modalities.scene_captions import NUM_CAPTIONS, captions
-from ...modalities.scene_pictures import draw_png
-from ...modalities.scenes import Scene, draw_scenes
+from ...modalities.pictures.scene_captions import NUM_CAPTIONS, captions
+from ...modalities.pictures.scene_pictures import draw_png
+from ...modalities.pictures.scenes import Scene, draw_scenes
 from ...types import Item, Modality, Pairs
 from ..base import Source, Split
 
@@ -52,6 +52,8 @@ class ShapesOptions:
 
 class _DrawnSplit(Split):
     """Scenes of one split; a picture is drawn each time its item is asked for."""
+
+    modalities = (Modality.IMAGE, Modality.TEXT)
 
     def __init__(self, name: str, count: int, options: ShapesOptions) -> None:
         self._name = name

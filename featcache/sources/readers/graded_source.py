@@ -77,6 +77,8 @@ def split_by_hash(
 class _GradedSplit(Split):
     """Texts and grades of one split; a text that comes again is stored once."""
 
+    modalities = (Modality.TEXT,)
+
     def __init__(self, name: str, rows: Sequence[GradedRow], scale: Scale) -> None:
         self._scale = scale
         self._ids: list[str] = []
@@ -98,7 +100,7 @@ class _GradedSplit(Split):
             self.grades.append(row.grade)
 
     def ids(self, modality: Modality) -> Sequence[str]:
-        return () if modality is Modality.IMAGE else self._ids
+        return self._ids
 
     def item(self, modality: Modality, position: int) -> Item:
         return Item(id=self._ids[position], text=self._texts[position])

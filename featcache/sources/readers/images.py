@@ -23,6 +23,8 @@ class ImageSplit(Split):
             images of some.
     """
 
+    modalities = (Modality.IMAGE, Modality.TEXT)
+
     def __init__(self, reader: ImageReader, class_names: tuple[str, ...] | None = None) -> None:
         self._reader = reader
         self._class_names = class_names

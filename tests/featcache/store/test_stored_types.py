@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lightalign.featcache.encoders.base import read_item
+from lightalign.featcache.modalities import read_item
 from lightalign.featcache.store.key import DTYPES
 from lightalign.featcache.store.stored_types import (
     dequantise,

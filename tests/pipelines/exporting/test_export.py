@@ -17,7 +17,7 @@ from lightalign.featcache.encoders.loading import open_encoder
 from lightalign.featcache.encoders.pooling import FeaturePooling, LayerLayout
 from lightalign.featcache.errors import ExportError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.exporting.onnx_files import write_onnx
 from lightalign.pipelines.exporting.stock_modules import Dense, StockTower, express
 from lightalign.pipelines.exporting.towers import (
@@ -156,7 +156,7 @@ def test_published_presets_let_padding_take_part(preset, takes_part):
 
 def adapter_of(**slots):
     """Return an adapter whose towers are alike."""
-    widths = dict.fromkeys(Modality, 8)
+    widths = dict.fromkeys(IMAGE_TEXT, 8)
     return build_adapter({"image": slots, "text": slots}, widths=widths, seed=0).eval()
 
 

@@ -13,10 +13,10 @@ import torch
 import lightalign as package
 from lightalign.adapters.adapter import STEPS, build_adapter
 from lightalign.adapters.preset import list_presets, read_preset
-from lightalign.featcache.encoders.probe import probe_items
 from lightalign.featcache.errors import ExportError
+from lightalign.featcache.modalities import reader_of
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.exporting.onnx_files import OnnxTower, write_onnx
 from lightalign.pipelines.exporting.towers import AdapterTower
 from lightalign.pipelines.training import train
@@ -162,7 +162,7 @@ def test_every_part_of_a_tower_can_be_written_for_any_number_of_rows_and_tokens(
         "step": {"part": part, **required, **small.get(part, {})},
         "pool": {"part": "mean-pool"},
     }
-    widths = dict.fromkeys(Modality, 8)
+    widths = dict.fromkeys(IMAGE_TEXT, 8)
     adapter = build_adapter({"image": table, "text": table}, widths=widths, seed=0)
     tower = AdapterTower(adapter, Modality.TEXT)
     axes = {name: {0: "batch", 1: "tokens"} for name in ("values", "mask")}
@@ -217,7 +217,7 @@ def test_whole_towers_give_the_cosines_of_the_run_from_pixels_and_texts(request,
         folder = real_run(tmp_path, "linear", image=image, text=text)
     exported(folder, tmp_path / "out", "--to", "onnx", home=tmp_path)
     bundle = package.load(folder, device="cpu")
-    scenes = probe_items(Modality.IMAGE, 5)
+    scenes = reader_of(Modality.IMAGE).probe_items(5)
     encoder = bundle.reading(Modality.IMAGE).encoder
     pixels = torch.stack([encoder.prepare(scene) for scene in scenes]).numpy()
     np.savez(tmp_path / "in.npz", pixel_values=pixels, texts=np.array(TEXTS))
@@ -235,7 +235,7 @@ def test_a_linear_text_tower_is_a_folder_of_sentence_transformers(run, tmp_path)
     found = reload(STOCK, tmp_path / "out", json.dumps(TEXTS), out=tmp_path / "found.npz")["found"]
     bundle = package.load(run, device="cpu")
     texts = bundle.embed_texts(TEXTS)
-    images = bundle.embed_images([scene.data for scene in probe_items(Modality.IMAGE, 5)])
+    images = bundle.embed_images([scene.data for scene in reader_of(Modality.IMAGE).probe_items(5)])
     assert np.abs(images @ found.T - images @ texts.T).max() < 1e-4
     assert np.abs(found @ found.T - texts @ texts.T).max() < 1e-4
 
@@ -261,7 +261,7 @@ def test_a_linear_image_tower_of_a_transformers_directory_is_exported_both_ways(
     exported(folder, tmp_path / "stock", "--to", "sentence-transformers", *given, home=home)
     exported(folder, tmp_path / "onnx", "--to", "onnx", *given, home=home)
     bundle = package.load(folder, device="cpu", weights={"dinov2-vits14": weights})
-    scenes = probe_items(Modality.IMAGE, 4)
+    scenes = reader_of(Modality.IMAGE).probe_items(4)
     places = []
     for number, scene in enumerate(scenes):
         places.append(str(tmp_path / f"{number}.png"))

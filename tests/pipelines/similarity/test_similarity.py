@@ -9,7 +9,7 @@ import pytest
 from lightalign.featcache.errors import SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.sources.opening import open_source
-from lightalign.featcache.types import Modality, TextSide
+from lightalign.featcache.types import TEXT_TEXT, Modality
 from lightalign.pipelines.inputs.store_selection import SideQuery
 from lightalign.pipelines.metrics.number import numbers_of
 from lightalign.pipelines.rendering.evaluations import similarity_parts
@@ -159,7 +159,7 @@ def test_across_takes_the_first_text_through_the_first_side(graded_home):
 
     run = TrainedRun(graded_home, "texts", device="cpu")
     stores = TextStores(graded_home, DatasetQuery("stsb", None), "val", SILENT)
-    queries = {side: run.query(side) for side in TextSide}
+    queries = {side: run.query(side) for side in TEXT_TEXT}
     split = GradedSplit(graded_home, {query: stores.find(query) for query in queries.values()})
     scorers, warnings = make_scorers(queries, [], split, run)
     across = next(one for one in scorers if one.label == "across")

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lightalign.featcache.encoders.base import LAST, read_item
+from lightalign.featcache.encoders.base import LAST
 from lightalign.featcache.encoders.loading import BACKENDS
 from lightalign.featcache.encoders.references import find_card
 from lightalign.featcache.errors import SpecError, UnreadableItemError
+from lightalign.featcache.modalities import read_item
 from lightalign.featcache.registry import list_names
 from lightalign.featcache.types import PER_ROW, Item, Modality
 

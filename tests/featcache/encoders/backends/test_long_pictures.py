@@ -17,7 +17,7 @@ from lightalign.featcache.errors import UnreadableItemError
 from lightalign.featcache.modalities.image import check_resized, decode_image
 from lightalign.featcache.types import Item
 
-from ...modalities.test_patch_geometry import PROCESSORS, processor_preprocessing
+from ...modalities.pictures.test_patch_geometry import PROCESSORS, processor_preprocessing
 
 LONG = [(60_000, 1), (1, 60_000), (1, 2_000)]
 

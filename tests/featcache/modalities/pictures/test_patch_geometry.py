@@ -13,9 +13,9 @@ from lightalign.featcache.encoders.backends._image_preprocessing import (
     ProcessorPreprocessing,
     TimmPreprocessing,
 )
-from lightalign.featcache.encoders.base import read_item
 from lightalign.featcache.encoders.loading import build_encoder, open_encoder
-from lightalign.featcache.modalities.patch_geometry import (
+from lightalign.featcache.modalities import read_item
+from lightalign.featcache.modalities.pictures.patch_geometry import (
     FIELDS,
     from_grid,
     to_grid,
@@ -24,7 +24,7 @@ from lightalign.featcache.modalities.patch_geometry import (
 )
 from lightalign.featcache.types import PER_ROW, Item, Modality
 
-from ..conftest import PROCESSOR
+from ...conftest import PROCESSOR
 
 # landscape, portrait, square, odd edges, one edge of the model's input, panoramas
 SIZES = [(90, 140), (150, 80), (120, 120), (97, 131), (64, 99), (60, 300), (255, 61)]
