@@ -77,7 +77,7 @@ Modality.IMAGE, Modality.TEXT = Modality("image"), Modality("text")
 TextSide.FIRST, TextSide.SECOND = TextSide("first_text"), TextSide("second_text")
 
 Sides: TypeAlias = tuple[Side, Side]
-IMAGE_TEXT: Sides = (Modality.IMAGE, Modality.TEXT)
+IMAGE_TEXT: tuple[Modality, Modality] = (Modality.IMAGE, Modality.TEXT)
 TEXT_TEXT: Sides = (TextSide.FIRST, TextSide.SECOND)
 
 
@@ -168,28 +168,6 @@ class Grades:
     lowest: float
     highest: float
     binary: bool
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Images and texts that belong together, many-to-many, by id and never by position.
-
-    Attributes:
-        image_ids: Ids of all images of the split, each once, in item order.
-        text_ids: Ids of all texts of the split, each once, in item order.
-        links: (image id, text id) of every pair.
-        classes: Class of every image, of a dataset that has classes.
-        grades: Grades of pairs of texts, of a dataset that has them.
-        text_marks: Mark of each text, in the order of `text_ids`, as `text_mark` makes it; or None
-            where they are not known.
-    """
-
-    image_ids: tuple[str, ...]
-    text_ids: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
-    classes: Classes | None = None
-    grades: Grades | None = None
-    text_marks: tuple[str, ...] | None = None
 
 
 # What may be stored beside the features: one line a token, or one a row.

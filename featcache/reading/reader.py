@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64, Shaped, UInt8
 
 from ..errors import StoreCorruptError
 from ..hardware import free_memory
@@ -16,6 +16,7 @@ from ..store.checked_shards import not_finite, open_shards
 from ..store.feature_store import FeatureStore
 from ..store.stored_types import first_not_finite
 from ..store.trust import is_trusting
+from ..string_array import Strings
 from ..tokens import Tokens, pad, pad_groups, split_by_length
 from ..types import Features
 from .gather import RowLayout
@@ -114,8 +115,9 @@ class FeatureReader:
     @cached_property
     def row_of(self) -> dict[str, int]:
         """Return the row number of each item id."""
+        stored = self._read_ids()
         try:
-            every_id = [item for ids in self._ids for item in decode_ids(ids.read())]
+            every_id = [item for ids in stored for item in decode_ids(ids)]
         except StoreCorruptError as error:
             raise StoreCorruptError(f"{self.store.folder}: {error}") from error
         row_of = {item: row for row, item in enumerate(every_id)}
@@ -123,6 +125,24 @@ class FeatureReader:
             (repeated, _), *_ = Counter(every_id).most_common(1)
             raise StoreCorruptError(f"{self.store.folder}: the item id {repeated!r} is there twice")
         return row_of
+
+    def rows_of(self, ids: Strings) -> Int64[np.ndarray, " n"]:
+        """Return the row number of each of some item ids, or -1 of one that has no row."""
+        # stores mostly hold all items in their order: compared as bytes, no id is decoded
+        padded = self._read_ids()
+        # zeros pad them, and no id holds one
+        lengths = np.concatenate([np.count_nonzero(array, axis=1) for array in padded])
+        content = np.concatenate([array[array != 0] for array in padded])
+        if Strings(content, np.cumsum(lengths)) == ids:
+            return np.arange(len(ids))
+        return np.fromiter((self.row_of.get(item, -1) for item in ids), np.int64, len(ids))
+
+    def _read_ids(self) -> list[UInt8[np.ndarray, "rows longest"]]:
+        """Return the item ids of each shard, as `encode_ids` makes them."""
+        try:
+            return [np.asarray(ids.read()) for ids in self._ids]
+        except StoreCorruptError as error:
+            raise StoreCorruptError(f"{self.store.folder}: {error}") from error
 
     @property
     def lengths(self) -> Int64[np.ndarray, " n"]:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, overload
 
 from ..config import canonical_json, fingerprint
 from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownColumnError
+from ..links import Links
 from ..modalities import reader_of
 from ..registry import unknown_name
-from ..types import Item, Modality, Pairs
+from ..types import IMAGE_TEXT, Item, Modality
 from .splits import in_order
 
 _LONGEST_PROBLEM = 400  # letters of a message; it is one line
@@ -107,7 +108,7 @@ class Split(ABC):
         """Return the item at a position in `ids`."""
 
     @abstractmethod
-    def pairs(self) -> Pairs:
+    def pairs(self) -> Links:
         """Return which images and texts belong together, with classes and grades."""
 
     def content(self) -> str | None:
@@ -176,7 +177,7 @@ class Source:
         items = self._split(split)
         return items.ids(modality) if modality in items.modalities else ()
 
-    def pairs(self, split: str) -> Pairs:
+    def pairs(self, split: str) -> Links:
         """Return which images and texts of one split belong together.
 
         Raises:
@@ -273,7 +274,7 @@ def fingerprint_items(source: Source, split: str) -> str:
     # piece by piece: the whole of a large split would be many times its captions
     digest.update(b"[")
     pairs = source.pairs(split)
-    for number, link in enumerate(pairs.links):
+    for number, link in enumerate(pairs.id_pairs(IMAGE_TEXT)):
         digest.update(f"{', ' if number else ''}{json.dumps(link)}".encode())
     digest.update(b"]")
     for labels in (pairs.classes, pairs.grades):

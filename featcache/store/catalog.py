@@ -1,48 +1,39 @@
 """Find the stores and pair lists below a home folder."""
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from typing_extensions import NotRequired, TypedDict
+import numpy as np
+from typing_extensions import TypedDict
 
 from .. import atomic_files, notes
 from ..documents import check
 from ..errors import LightalignError, StoreCorruptError, StoreNotFoundError
 from ..home import command_line, home_of_features
-from ..types import Classes, Grades, Pairs
+from ..links import Links
+from ..regular_files import read_regular
+from ..writing import bytes_of, open_new, safetensors_header
 from .key import StoreDescription
 from .manifest import COPY, MANIFEST, has_manifest, named_key, read_manifest, read_whole_manifest
+from .stored_links import LinksTable, Names, from_arrays, from_table, to_arrays
 
 _KEY_DIGITS = 8
 _NAME_DIGITS = 12  # of the key, in the name of a store's folder
 _LARGEST_PAIRS = 2**32  # bytes: those of 50 million captions
 
 
-class _ClassesTable(TypedDict):
-    names: list[str]
-    of_image: dict[str, int]
+class _Promise(TypedDict):
+    bytes: int
+    sha256: str
 
 
-class _GradesTable(TypedDict):
-    links: list[tuple[str, str, float]]
-    lowest: float
-    highest: float
-    binary: bool
-
-
-class _PairsFile(TypedDict):
-    image_ids: list[str]
-    text_ids: list[str]
-    links: list[tuple[str, str]]
-    classes: NotRequired[_ClassesTable]
-    grades: NotRequired[_GradesTable]
-    text_marks: NotRequired[list[str]]  # came later
-    file: NotRequired[str]  # its own name, came later still
+class _ArraysTable(Names):
+    arrays: _Promise
+    file: str
 
 
 @dataclass(frozen=True)
@@ -264,36 +255,45 @@ def pairs_path(home: Path, dataset: str, split: str, source: str) -> Path:
     return home / "features" / dataset / split / f"pairs--{source[:12]}.json"
 
 
-def write_pairs(path: Path, pairs: Pairs) -> None:
-    """Write `pairs` beside the stores, so that training and evaluation need the stores alone."""
+def arrays_path(path: Path) -> Path:
+    """Return where the arrays of the pairs at `path` lie."""
+    return path.with_suffix(".safetensors")
+
+
+def write_pairs(path: Path, links: Links) -> None:
+    """Write links beside the stores, so that training and evaluation need the stores alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = {name: part for name, part in vars(pairs).items() if part is not None}
-    labels: dict[str, Any] = {
-        name: vars(parts[name]) for name in ("classes", "grades") if name in parts
+    arrays, names = to_arrays(links)
+    # larger elements first: then each array begins at a multiple of its element's size
+    ordered = sorted(arrays.items(), key=lambda named: (-named[1].itemsize, named[0]))
+    described = {
+        name: (str(array.dtype), tuple(array.shape), array.nbytes) for name, array in ordered
     }
-    # its own name, so that those of another source are not taken for these
-    atomic_files.write_sealed(path, {**parts, **labels, "file": path.name})
+    header = safetensors_header(described, {})
+    pieces = [memoryview(header), *(bytes_of(array) for _, array in ordered)]
+    digest, num_bytes = sha256(), 0
+    with atomic_files.replacing(arrays_path(path)) as temporary, open_new(temporary) as file:
+        for piece in pieces:
+            file.write(piece)
+            digest.update(piece)
+            num_bytes += len(piece)
+    # second, as it has the checksum of the arrays, and under the name of the file that held all:
+    # earlier versions refuse it in a line, where of a missing one they would believe there are no
+    # marks; its own name, so that those of another source are not taken for these
+    promise = _Promise(bytes=num_bytes, sha256=digest.hexdigest())
+    atomic_files.write_sealed(path, {"arrays": promise, **names, "file": path.name})
 
 
-def read_pairs(path: Path) -> Pairs:
-    """Read the pairs of one split.
+def read_pairs(path: Path) -> Links:
+    """Read the links of one split.
 
     Raises:
-        StoreCorruptError: The file is missing or holds no pairs.
+        StoreCorruptError: The file is missing or holds no links.
         PermissionError: It may not be read.
     """
     try:
-        table = check(atomic_files.read_sealed(path, limit=_LARGEST_PAIRS), _PairsFile, where=path)
-        _check_pairs(table, path.name)
-        classes, grades, marks = (table.get(name) for name in ("classes", "grades", "text_marks"))
-        return Pairs(
-            tuple(table["image_ids"]),
-            tuple(table["text_ids"]),
-            tuple((image, text) for image, text in table["links"]),
-            classes=_classes(classes, table["image_ids"]) if classes else None,
-            grades=_grades(grades) if grades else None,
-            text_marks=None if marks is None else tuple(marks),
-        )
+        table = atomic_files.read_sealed(path, limit=_LARGEST_PAIRS)
+        return _links_in(table, path)
     except PermissionError:
         raise  # they may be whole
     except (OSError, ValueError) as error:
@@ -302,54 +302,32 @@ def read_pairs(path: Path) -> Pairs:
         ) from error
 
 
+def _links_in(table: dict[str, Any], path: Path) -> Links:
+    is_whole = "arrays" not in table  # of an earlier version
+    check(table, LinksTable if is_whole else _ArraysTable, where=path)
+    if table.get("file", path.name) != path.name:  # which the earliest did not write
+        raise ValueError(f"they are those of {table['file']!r:.80}")
+    if is_whole:
+        return from_table(cast(LinksTable, table))
+    return from_arrays(_read_arrays(arrays_path(path), table["arrays"]), cast(Names, table))
+
+
+def _read_arrays(path: Path, promise: _Promise) -> dict[str, np.ndarray]:
+    import safetensors.numpy  # here, as the command line imports this module and may need none
+
+    # of what was read and not of the file, which may be another one by then
+    content = read_regular(path, limit=min(promise["bytes"], _LARGEST_PAIRS))
+    if len(content) != promise["bytes"] or sha256(content).hexdigest() != promise["sha256"]:
+        raise ValueError(f"{path.name}: checksum differs")
+    try:
+        return dict(safetensors.numpy.load(content))
+    except (safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
 def _remedy(path: Path) -> str:
     """Return what to do with pairs that cannot be read: any store of their split mends them."""
     home = home_of_features(path)
     if home is None:
         return "replace it by a whole copy"
     return f"`{command_line('cache', 'repair', home=home)}` restores it"
-
-
-def _check_pairs(table: _PairsFile, name: str) -> None:
-    """Refuse the pairs of another source, ids that are there twice, and pairs of absent ids."""
-    # earlier versions wrote no name
-    if table.get("file", name) != name:
-        raise ValueError(f"they are those of {table['file']!r:.80}")
-    if len(table.get("text_marks", table["text_ids"])) != len(table["text_ids"]):
-        raise ValueError("there are not as many marks as texts")
-    images, texts = _once(table["image_ids"], "image"), _once(table["text_ids"], "text")
-    pairs = ((image in images and text in texts, (image, text)) for image, text in table["links"])
-    grades = table["grades"]["links"] if "grades" in table else []
-    graded = ((first in texts and other in texts, (first, other)) for first, other, _ in grades)
-    for is_known, pair in itertools.chain(pairs, graded):
-        if not is_known:
-            raise ValueError(f"the pair {pair!r:.160} is of an id that is not there")
-
-
-def _once(ids: Sequence[str], what: str) -> set[str]:
-    distinct = set(ids)
-    if len(distinct) != len(ids):
-        raise ValueError(f"an id is that of more than one {what}")
-    return distinct
-
-
-def _classes(table: _ClassesTable, image_ids: Sequence[str]) -> Classes:
-    if table["of_image"].keys() != set(image_ids):
-        raise ValueError("the images with a class are other ones than the images")
-    every = range(len(table["names"]))
-    outside = [image for image, number in table["of_image"].items() if number not in every]
-    if outside:
-        raise ValueError(f"image {outside[0]!r} is of a class that has no name")
-    return Classes(tuple(table["names"]), table["of_image"])
-
-
-def _grades(table: _GradesTable) -> Grades:
-    numbers = [*(grade for _, _, grade in table["links"]), table["lowest"], table["highest"]]
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError("a grade is not a finite number")
-    return Grades(
-        links=tuple((first, second, float(grade)) for first, second, grade in table["links"]),
-        lowest=table["lowest"],
-        highest=table["highest"],
-        binary=table["binary"],
-    )

@@ -189,7 +189,7 @@ def _of_split(split: Path, *, is_owned: bool = False) -> Iterator[Leftover]:
 def _in_split(path: Path) -> Leftover | None:
     if path.is_dir():
         return None if has_manifest(path) else _without_manifest(path)
-    if not (path.name.startswith("pairs--") and path.suffix == ".json"):
+    if not (path.name.startswith("pairs--") and path.suffix in {".json", ".safetensors"}):
         return _foreign(path)
     if needs_pairs(path.parent, path):
         return None

@@ -10,7 +10,7 @@ from ...featcache.errors import SpecError, StoreCorruptError, StoreInUseError, S
 from ...featcache.home import is_in_home
 from ...featcache.regular_files import is_there
 from ...featcache.store import remedies, verified_files
-from ...featcache.store.catalog import find_store, read_catalog
+from ...featcache.store.catalog import arrays_path, find_store, read_catalog
 from ...featcache.store.locks import holders, owning_split
 from ...featcache.store.manifest import has_manifest, named_key
 from ..runs import run_folder
@@ -90,6 +90,7 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
         # first: pairs without a store would be found by nobody
+        arrays_path(pairs).unlink(missing_ok=True)
         pairs.unlink()
     verified_files.memory_of_store(folder, home).forget()
     if is_link:

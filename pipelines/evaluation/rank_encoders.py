@@ -1,6 +1,6 @@
 """Rank pairs of image and text encoders by how well they fit, before training, by stores alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     }
     pairs = catalog.pairs_path(spec.home, dataset, spec.split, source)
     readable = [in_all_of([readers[label] for label in labels]) for labels in (images, texts)]
-    links = _first_links(catalog.read_pairs(pairs).links, *readable)
+    links = _first_links(catalog.read_pairs(pairs).id_pairs(IMAGE_TEXT), *readable)
     image_ids, text_ids = zip(*_draw(links, spec), strict=True)
     by_text_store = {
         label: EncoderNeighbours.of(label, readers[label], text_ids, spec.neighbours)
@@ -121,7 +121,7 @@ def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:
 
 
 def _first_links(
-    links: Sequence[tuple[str, str]], images: set[str], texts: set[str]
+    links: Iterable[tuple[str, str]], images: set[str], texts: set[str]
 ) -> list[tuple[str, str]]:
     """Return each of `images` with the first of its texts that is one of `texts`."""
     first: dict[str, str] = {}

@@ -1,8 +1,9 @@
 """Evaluate a run by retrieval across its two sides from stored features."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ...featcache.links import Links
 from ...featcache.store.checked_shards import listing_command
 from ...featcache.types import TEXT_TEXT, Side
 from ..common.byte_sizes import parse_bytes
@@ -74,10 +75,10 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     metrics, failures = task.examine(embeddings)
     curves = [_curve("cosine", metrics)]
     if spec.folds:
-        folded = FoldedRetrieval(task, spec.folds, links=paired.pairs.links)
+        folded = FoldedRetrieval(task, spec.folds, links=paired.pairs)
         metrics["folds"] = folded.run(embeddings)
     if spec.scoring != COSINE:
-        other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs.links)
+        other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
     usual_rule = spec.same_text == NEGATIVE
@@ -110,7 +111,7 @@ def _scored(
     bank: Mapping[Side, BankRows] | None,
     progress: Progress,
     *,
-    links: Collection[tuple[str, str]],
+    links: Links,
 ) -> dict[str, Any]:
     """Return the metrics by another scoring than the cosine."""
     embedded = None if bank is None else embed_bank(evaluated, bank, progress)

@@ -19,6 +19,7 @@ from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.feature_store import FeatureStore
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.locks import owning_split
+from ...featcache.types import Modality
 from ..common import stopping
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
@@ -101,7 +102,11 @@ def _cached_jobs(spec: ExtractSpec, outputs: Sequence[Output]) -> list[StoreJob]
     except StoreCorruptError:
         return None
     # an earlier version did not say which texts are the same
-    if pairs.text_marks is None and pairs.text_ids and os.access(path.parent, os.W_OK):
+    if (
+        pairs.text_marks is None
+        and len(pairs.ids_of(Modality.TEXT))
+        and os.access(path.parent, os.W_OK)
+    ):
         return None
     for output in outputs:
         store = FeatureStore.cached(output.description.folder(spec.home), output.description)
@@ -160,7 +165,7 @@ def _ensure_pairs(home: Path, source: Source, description: StoreDescription) -> 
     path = _pairs_path(home, description)
     try:
         pairs = catalog.read_pairs(path)
-        if pairs.text_marks is not None or not pairs.text_ids:
+        if pairs.text_marks is not None or not len(pairs.ids_of(Modality.TEXT)):
             return
     except StoreCorruptError:
         if path.exists():

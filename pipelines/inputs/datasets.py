@@ -20,7 +20,7 @@ from ...featcache.sources.opening import (
     split_fingerprints,
 )
 from ...featcache.sources.tables.parquet import StoredItem
-from ...featcache.types import Item, Modality
+from ...featcache.types import IMAGE_TEXT, Item, Modality
 
 PREVIEWED = 10  # rows
 _EXAMPLES = 3  # of what cannot be read
@@ -206,7 +206,7 @@ def _counts(source: Source, split: str, unreadable: list[str]) -> SplitCounts:
         split=split,
         images=len(images),
         texts=len(source.items(split, Modality.TEXT)),
-        links=len(pairs.links if pairs.grades is None else pairs.grades.links),
+        links=len(pairs.places(IMAGE_TEXT) if pairs.grades is None else pairs.grades.links),
         classes=0 if pairs.classes is None else len(pairs.classes.names),
         unreadable=bad,
     )
@@ -223,7 +223,7 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
     images = list(source.items(split, Modality.IMAGE)[:PREVIEWED])
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
     # only texts of these images are read: a dataset may have millions
-    linked = [(image, text) for image, text in pairs.links if image in texts_of]
+    linked = [(image, text) for image, text in pairs.id_pairs(IMAGE_TEXT) if image in texts_of]
     linked_texts = {text for _, text in linked}
     by_id = {
         item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in linked_texts

@@ -1,6 +1,5 @@
 """Join an image store and a text store by id."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,12 +8,13 @@ import torch
 from jaxtyping import Int64
 
 from ...featcache.errors import StoreCorruptError
+from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
-from ...featcache.store import catalog
 from ...featcache.types import IMAGE_TEXT
 from ..metrics.ranks import Relevance
 from .pairs import BatchRows, PairDataset, Relations, order_by_shard
+from .row_groups import RowGroups
 from .same_text import NEGATIVE
 from .store_selection import StorePair
 from .text_text import PairedTexts
@@ -30,19 +30,21 @@ class PairedStores(PairDataset):
         UnknownNameError: There is no such residency.
     """
 
-    def _join(self, pairs: catalog.Pairs) -> None:
+    def _join(self, pairs: Links) -> None:
         self.image, self.text = self.first, self.second
-        links = pairs.links
-        texts_of: dict[int, list[int]] = defaultdict(list)
-        for image_id, text_id in links:
-            image, text = self.image.row_of.get(image_id), self.text.row_of.get(text_id)
-            if image is not None and text is not None:
-                texts_of[image].append(text)
-        if not texts_of:
+        images, texts = (
+            reader.rows_of(pairs.ids_of(side))[places]
+            for reader, side, places in zip(
+                (self.image, self.text), IMAGE_TEXT, pairs.places(IMAGE_TEXT).T, strict=True
+            )
+        )
+        are_stored = (images >= 0) & (texts >= 0)
+        if not are_stored.any():
             raise StoreCorruptError(f"no pair of {self.path} has both its rows in the stores")
-        self.num_links = sum(len(texts) for texts in texts_of.values())
-        self.num_links_lost = len(links) - self.num_links
-        self.texts_of = {image: tuple(sorted(texts)) for image, texts in sorted(texts_of.items())}
+        self.num_links = int(are_stored.sum())
+        self.num_links_lost = len(are_stored) - self.num_links
+        self.texts_of = RowGroups(images[are_stored], texts[are_stored])
+        self.belonging: Mapping[int, tuple[int, ...]]
         self.seconds_of = self.belonging = self.texts_of
 
     @property
@@ -50,15 +52,23 @@ class PairedStores(PairDataset):
         return self.text
 
     def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
-        self.belonging = {
-            image: tuple(sorted({row for text in texts for row in same.get(text, (text,))}))
-            for image, texts in self.texts_of.items()
-        }
+        images, texts = self.texts_of.columns
+        # of a million captions few say the same as another: these alone are looked at one by one
+        repeated = np.isin(texts, np.fromiter(same, np.int64, len(same)))
+        groups = [same[text] for text in texts[repeated].tolist()]
+        sizes = np.array([len(group) for group in groups], dtype=np.int64)
+        others = np.array([row for group in groups for row in group], dtype=np.int64)
+        owners = np.append(images, np.repeat(images[repeated], sizes))
+        # owner and text in one number, and sorted: `unique` takes ten times as long
+        size = len(self.text)
+        pairs = np.sort(owners * size + np.append(texts, others))
+        pairs = pairs[np.diff(pairs, prepend=-1) != 0]
+        self.belonging = RowGroups(pairs // size, pairs % size)
 
     @property
     def images(self) -> Int64[np.ndarray, " n"]:
         """Return the rows of all images that have a text, in order."""
-        return np.fromiter(self.texts_of, dtype=np.int64)
+        return self.texts_of.keys_in_order
 
     def firsts(
         self, images: Int64[np.ndarray, " n"], random: np.random.Generator

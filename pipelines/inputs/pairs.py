@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Int64
 
 from ...adapters.adapter import Adapter
+from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
 from ...featcache.store import catalog
@@ -110,7 +111,7 @@ class PairDataset(ABC):
             self._unite(same_rows(self.pairs, self._texts))
 
     @abstractmethod
-    def _join(self, pairs: catalog.Pairs) -> None:
+    def _join(self, pairs: Links) -> None:
         """Find out who belongs to whom, and set the attributes that say so."""
 
     def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:

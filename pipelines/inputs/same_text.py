@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ...featcache.errors import SpecError
+from ...featcache.links import Links
 from ...featcache.registry import unknown_name
-from ...featcache.types import Pairs
+from ...featcache.types import IMAGE_TEXT, Modality
 
 if TYPE_CHECKING:
     from ...featcache.reading.reader import FeatureReader  # imports torch
@@ -37,7 +40,7 @@ def check_same_text(name: str) -> None:
         raise unknown_name("rule for same texts", name, SAME_TEXT)
 
 
-def require_marks(pairs: Pairs, command: str) -> None:
+def require_marks(pairs: Links, command: str) -> None:
     """Refuse pairs of an earlier version, which do not say which texts are the same.
 
     `command` writes them anew.
@@ -45,29 +48,32 @@ def require_marks(pairs: Pairs, command: str) -> None:
     Raises:
         SpecError: They are.
     """
-    if pairs.text_marks is None and pairs.text_ids:
+    if pairs.text_marks is None and len(pairs.ids_of(Modality.TEXT)):
         raise SpecError(
             "--same-text: an earlier version extracted these texts and did not keep which are the "
             f"same; `{command}` looks them up and encodes nothing that is there"
         )
 
 
-def without_same_texts(pairs: Pairs) -> Pairs:
+def without_same_texts(pairs: Links) -> Links:
     """Return the pairs without each text that says the same as an earlier one."""
     if pairs.text_marks is None:
         return pairs
-    first: dict[str, str] = {}
-    marked = zip(pairs.text_ids, pairs.text_marks, strict=True)
-    distinct = {name for name, mark in marked if first.setdefault(mark, name) == name}
-    return replace(pairs, links=tuple(link for link in pairs.links if link[1] in distinct))
+    _, first = np.unique(pairs.text_marks, return_index=True)
+    places = pairs.places(IMAGE_TEXT)
+    return replace(pairs, pairs={IMAGE_TEXT: places[np.isin(places[:, 1], first)]})
 
 
-def same_rows(pairs: Pairs, reader: "FeatureReader") -> Mapping[int, tuple[int, ...]]:
+def same_rows(pairs: Links, reader: "FeatureReader") -> Mapping[int, tuple[int, ...]]:
     """Return for each row of a text that is not the only one of its kind all rows of this kind."""
     if pairs.text_marks is None:
         return {}
-    by_mark: dict[str, list[int]] = defaultdict(list)
-    for name, mark in zip(pairs.text_ids, pairs.text_marks, strict=True):
-        if name in reader.row_of:
-            by_mark[mark].append(reader.row_of[name])
-    return {row: tuple(sorted(rows)) for rows in by_mark.values() if len(rows) > 1 for row in rows}
+    rows = reader.rows_of(pairs.ids_of(Modality.TEXT))
+    are_stored = rows >= 0
+    rows, marks = rows[are_stored], pairs.text_marks[are_stored]
+    _, kinds, counts = np.unique(marks, return_inverse=True, return_counts=True)
+    by_kind: dict[int, list[int]] = defaultdict(list)
+    repeated = counts[kinds] > 1
+    for kind, row in zip(kinds[repeated].tolist(), rows[repeated].tolist(), strict=True):
+        by_kind[kind].append(row)
+    return {row: tuple(sorted(same)) for same in by_kind.values() for row in same}

@@ -18,6 +18,7 @@ from ...featcache.errors import (
 )
 from ...featcache.home import command_line
 from ...featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
+from ...featcache.links import Links
 from ...featcache.modalities import reader_of
 from ...featcache.registry import close_names, unknown_name
 from ...featcache.sources.base import Source
@@ -33,7 +34,7 @@ from ...featcache.store.catalog import StoreEntry, pairs_path, read_catalog, rea
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.remedies import extract_command, extraction, feature_options, features_of
-from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Pairs, Side, Sides, TextSide
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, TextSide
 from ..common.progress import SILENT, Progress
 
 
@@ -693,7 +694,7 @@ def _partner(
     for entry in query.matching(entries, there[0]):
         store = entry.description
         path = pairs_path(home, store.dataset, store.split, store.source)
-        if path.is_file() and read_pairs(path).links:
+        if path.is_file() and len(read_pairs(path).places(IMAGE_TEXT)):
             return entry
     return None
 
@@ -757,7 +758,7 @@ def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
         if store.dataset != query.dataset or not path.is_file():
             continue
         pairs = read_pairs(path)
-        if store.split == query.split and not pairs.text_ids:
+        if store.split == query.split and not len(pairs.ids_of(Modality.TEXT)):
             raise StoreNotFoundError(
                 f"dataset {store.dataset!r} has images and no texts, so there are no pairs to "
                 "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
@@ -765,7 +766,7 @@ def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
         refuse_graded(pairs, store.dataset, home=home)
 
 
-def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
+def refuse_graded(pairs: Links, dataset: str, *, home: Path) -> None:
     """Refuse to align two sides of a dataset in which no items belong together.
 
     Raises:

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from ...featcache.errors import SpecError, StoreCorruptError
+from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.store import catalog
+from ...featcache.types import IMAGE_TEXT, Modality
 from ..metrics.ranks import Relevance
 from .pairs import BatchRows, PairDataset, Relations, order_by_shard
 
@@ -35,19 +36,20 @@ class PairedTexts(PairDataset):
         UnknownNameError: There is no such residency.
     """
 
-    def _join(self, pairs: catalog.Pairs) -> None:
-        number = {image: place for place, image in enumerate(pairs.image_ids)}
+    def _join(self, pairs: Links) -> None:
         texts_of: dict[int, set[int]] = defaultdict(set)
         images_of: dict[int, list[int]] = defaultdict(list)
         self.second_row = np.full(len(self.first), -1, dtype=np.int64)
         # a caption that an image has twice is one text
-        links = dict.fromkeys(pairs.links)
-        for image_id, text_id in links:
-            text, second = self.first.row_of.get(text_id), self.second.row_of.get(text_id)
-            if text is not None and second is not None:
+        links = dict.fromkeys(map(tuple, pairs.places(IMAGE_TEXT).tolist()))
+        text_ids = pairs.ids_of(Modality.TEXT)
+        rows = [reader.rows_of(text_ids).tolist() for reader in (self.first, self.second)]
+        for image, place in links:
+            text, second = rows[0][place], rows[1][place]
+            if text >= 0 and second >= 0:
                 self.second_row[text] = second
-                texts_of[number[image_id]].add(text)
-                images_of[text].append(number[image_id])
+                texts_of[image].add(text)
+                images_of[text].append(image)
         if not texts_of:
             raise StoreCorruptError(f"no text of {self.path} has a row in both stores")
         self.texts_of = {image: tuple(sorted(texts)) for image, texts in sorted(texts_of.items())}

@@ -1,6 +1,6 @@
 """Retrieval in folds of the images, each with a gallery of its own, as the COCO protocol has it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ...featcache.errors import SpecError
+from ...featcache.links import Links
+from ...featcache.types import IMAGE_TEXT
 from ..metrics.bootstrap import BootstrapDraws, interval_of
 from ..metrics.chance import chance_curve
 from ..metrics.intervals import drawn_share_interval
@@ -28,7 +30,7 @@ class FoldedRetrieval:
     Args:
         retrieval: The retrieval within a fold, with its scores.
         count: Number of folds, at least 2.
-        links: Image id and text id of what an image brings; all of its right answers if None.
+        links: What an image brings; all of its right answers if None.
 
     Raises:
         SpecError: There are fewer than two folds.
@@ -47,7 +49,7 @@ class FoldedRetrieval:
         retrieval: Retrieval,
         count: int,
         *,
-        links: Collection[tuple[str, str]] | None = None,
+        links: Links | None = None,
     ) -> None:
         if count < 2:
             raise SpecError(f"--folds must be at least 2, found {count}")
@@ -85,12 +87,12 @@ def split_folds(
     embeddings: PairedEmbeddings,
     count: int,
     *,
-    links: Collection[tuple[str, str]] | None = None,
+    links: Links | None = None,
 ) -> list[PairedEmbeddings]:
     """Return consecutive images with their texts, as evenly many as they can be.
 
-    An image brings the texts of its `links`, pairs of an image id and a text id, or else all of its
-    right answers. A text of another fold that is right here because it says the same stays there.
+    An image brings the texts of its `links`, or else all of its right answers. A text of another
+    fold that is right here because it says the same stays there.
 
     Raises:
         SpecError: There are fewer images than folds, or both sides are texts.
@@ -103,7 +105,7 @@ def split_folds(
         raise SpecError(f"--folds {count} of {num} images: name fewer")
     brought = whole.texts_of_image
     if links is not None:
-        brought_links = set(links)
+        brought_links = set(links.id_pairs(IMAGE_TEXT))
         rows = zip(whole.image_ids, _rows(brought), strict=True)
         brought = Relevance.of(
             [

@@ -18,7 +18,7 @@ from ...featcache.modalities.image import decode_image, jpeg_address
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import open_source, parse_data
 from ...featcache.store.catalog import pairs_path, read_pairs
-from ...featcache.types import Item, Modality
+from ...featcache.types import IMAGE_TEXT, Item, Modality
 from ..inputs.original_dataset import open_as_extracted, open_there
 
 _SIDE = 160  # pixels of the longer side
@@ -148,21 +148,22 @@ class FailurePictures:
         if split not in source.splits():
             return None
         now = source.pairs(split)
+        images_now, images_then = (links.ids_of(Modality.IMAGE) for links in (now, then))
         for there, then_ids in (
-            (now.image_ids, then.image_ids),
-            (now.text_ids, then.text_ids),
-            (now.links, then.links),
+            (images_now, images_then),
+            (now.ids_of(Modality.TEXT), then.ids_of(Modality.TEXT)),
+            (now.id_pairs(IMAGE_TEXT), then.id_pairs(IMAGE_TEXT)),
         ):
             if not set(there) <= set(then_ids):
                 return None
         # a file may be gone while a table still names it
         images = [item for item in source.items(split, Modality.IMAGE) if readable_size(item) >= 0]
-        missing = len(then.image_ids) - len(images)
+        missing = len(images_then) - len(images)
         counters = any(item.path is None or item.path.name not in item.id for item in images)
-        if not missing or (counters and len(now.image_ids) < len(then.image_ids)):
+        if not missing or (counters and len(images_now) < len(images_then)):
             return None
         self.notes.append(
-            f"{missing} of {len(then.image_ids)} pictures of {dataset}/{split} are not there any "
+            f"{missing} of {len(images_then)} pictures of {dataset}/{split} are not there any "
             f"more in {source.root}: the others are shown as they are now"
         )
         return {item.id: item for item in (*images, *source.items(split, Modality.TEXT))}

@@ -1,6 +1,6 @@
 """Names of the files of a saved index; `saved_index.py` says what is in them."""
 
-from ..common.string_array import files_of
+from ...featcache.string_array import files_of
 
 MANIFEST = "index.json"
 FAISS = "index.faiss"

@@ -326,7 +326,7 @@ class _Comparison:
                 "there"
             )
             return
-        trained: dict[str, str] = {}
+        trained: dict[int, str] = {}
         for name, mark in theirs.items():
             trained.setdefault(mark, name)
         shared = set().union(*self.leakage.shared.values())
@@ -339,16 +339,17 @@ class _Comparison:
             )
 
 
-def marks_of(home: Path, dataset: str, split: str, source: str) -> Mapping[str, str] | None:
+def marks_of(home: Path, dataset: str, split: str, source: str) -> Mapping[str, int] | None:
     """Return the mark of each text of a split, or None where that is not known."""
     path = pairs_path(home, dataset, split, source)
     # pairs are removed with the last store of the split; that the store is gone is said elsewhere
     if not path.is_file():
         return {}
     pairs = read_pairs(path)
+    text_ids = pairs.ids_of(Modality.TEXT)
     if pairs.text_marks is None:
-        return None if pairs.text_ids else {}
-    return dict(zip(pairs.text_ids, pairs.text_marks, strict=True))
+        return None if len(text_ids) else {}
+    return dict(zip(text_ids, pairs.text_marks.tolist(), strict=True))
 
 
 def _same_items(

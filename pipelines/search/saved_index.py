@@ -29,9 +29,9 @@ from ...featcache.sources.opening import absolute_data, parse_data
 from ...featcache.store import trust
 from ...featcache.store.catalog import read_catalog
 from ...featcache.store.verified_files import memory_of_indexes, promise_of, require
+from ...featcache.string_array import Strings
 from ...featcache.types import Side
 from ...featcache.writing import open_new
-from ..common.string_array import Strings
 from ..inputs.store_selection import require_name
 from ..metrics.number import written
 from ..ranking.faiss_index import AnyIndex, BuiltIndex, as_faiss

@@ -149,7 +149,7 @@ def find_trained_texts(
     return count, warnings
 
 
-def _by_marks(ours: Mapping[str, str] | None, past: SeenByRun, *, home: Path) -> set[str] | None:
+def _by_marks(ours: Mapping[str, int] | None, past: SeenByRun, *, home: Path) -> set[str] | None:
     """Return the texts that say the same as a trained one, or None where no marks were kept."""
     train = past.stores["train"]
     theirs = marks_of(home, train["dataset"], train["split"], train["source"])

@@ -296,6 +296,9 @@ KINDS: Mapping[str, Kind] = {
         may_differ=["remove"],
     ),
     "pairs": Kind(r"home/features/[^/]+/[^/]+/pairs--.*\.json", {**ANY, **_texts.SEALED}),
+    "arrays of pairs": Kind(
+        r"home/features/[^/]+/[^/]+/pairs--.*\.safetensors", {**ANY, **_containers.SAFETENSORS}
+    ),
     "zarr.json": Kind(
         _STORE + r"shard.*/zarr\.json", {**ANY, **_texts.JSON, **_containers.ZARR_JSON}
     ),

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
-from lightalign.featcache.types import Features, Pairs
+from lightalign.featcache.types import IMAGE_TEXT, Features
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.planning.measure import watching_memory
 from lightalign.pipelines.training.plan import resolve
@@ -59,7 +60,9 @@ def write_stores(home: Path, num_rows: int) -> None:
             store.write_shard(index, Features(values.astype(np.float16), offsets, own), [])
         store.finish()
     path = catalog.pairs_path(home, "random", "train", "random")
-    catalog.write_pairs(path, Pairs(ids, ids, tuple(zip(ids, ids, strict=True))))
+    catalog.write_pairs(
+        path, Links.of(dict.fromkeys(IMAGE_TEXT, ids), {IMAGE_TEXT: zip(ids, ids, strict=True)})
+    )
 
 
 def one_step(home: Path, preset: str, batch: int, chunk: int) -> dict[str, float]:

@@ -21,10 +21,11 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
-from lightalign.featcache.types import Features, Pairs
+from lightalign.featcache.types import IMAGE_TEXT, Features
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.inputs import pairs as joined
 from lightalign.pipelines.training.plan import resolve
@@ -68,9 +69,11 @@ def write_home(home: Path, num_images: int) -> None:
     write_store(home, "image", images, np.full(num_images, PATCHES))
     lengths = np.random.default_rng(0).integers(8, 25, len(texts))
     write_store(home, "text", texts, lengths)
-    links = tuple((text.partition("#")[0], text) for text in texts)
+    links = ((text.partition("#")[0], text) for text in texts)
     path = catalog.pairs_path(home, "flickr8k", "train", "0" * 64)
-    catalog.write_pairs(path, Pairs(tuple(images), tuple(texts), links))
+    catalog.write_pairs(
+        path, Links.of(dict(zip(IMAGE_TEXT, (images, texts), strict=True)), {IMAGE_TEXT: links})
+    )
 
 
 def at_each_step() -> AbstractContextManager[object]:

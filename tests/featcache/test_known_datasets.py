@@ -23,6 +23,7 @@ from lightalign.featcache.known_datasets import (
     version_of,
 )
 from lightalign.featcache.sources.opening import define, identified, is_drawn, open_version
+from lightalign.featcache.types import Modality
 
 ONE = DatasetVersion(
     name="mine",
@@ -142,7 +143,7 @@ def test_a_drawn_dataset_of_ones_own_name_keeps_its_options(tmp_path):
     remember(tmp_path, identified(small, open_version(small, home=tmp_path)))
     found = define("small", home=tmp_path)
     assert (found.kind, found.options) == ("shapes", {"train": 4, "size": 32})
-    assert len(open_version(found, home=tmp_path).pairs("train").image_ids) == 4
+    assert len(open_version(found, home=tmp_path).pairs("train").ids_of(Modality.IMAGE)) == 4
     assert define("shapes", home=tmp_path).options == {}
     assert is_drawn("shapes")
 

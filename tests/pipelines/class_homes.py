@@ -9,11 +9,12 @@ from lightalign.adapters.adapter import build_adapter
 from lightalign.adapters.checkpoint import save_adapter
 from lightalign.adapters.objective import build_objective
 from lightalign.featcache.config import to_toml
+from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.catalog import StoreEntry
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
-from lightalign.featcache.types import Classes, Features, Modality, Pairs
+from lightalign.featcache.types import Classes, Features, Modality
 from lightalign.pipelines.inputs.labelled_images import LabelledImages
 from lightalign.pipelines.runs import run_folder
 
@@ -63,11 +64,13 @@ def write_split(
         offsets = np.arange(len(items) + 1) * tokens
         store.write_shard(index, Features(values, offsets, ids[items.start : items.stop]), [])
     store.finish()
-    classes = None
+    named = {}
     if labels is not None:
-        classes = Classes(tuple(names), dict(zip(ids, np.asarray(labels).tolist(), strict=True)))
+        named["classes"] = Classes(
+            tuple(names), dict(zip(ids, np.asarray(labels).tolist(), strict=True))
+        )
     path = catalog.pairs_path(home, dataset, split, description.source)
-    catalog.write_pairs(path, Pairs(ids, (), (), classes=classes))
+    catalog.write_pairs(path, Links.of({Modality.IMAGE: ids}, labels=named))
     return next(entry for entry in catalog.list_stores(home) if entry.folder == folder)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.key import StoreDescription
-from lightalign.featcache.types import Features, Modality, Pairs
+from lightalign.featcache.types import IMAGE_TEXT, Features, Modality
 
 ALLOWED = 96 * 2**20  # bytes of data that the process may take after its imports
 NUM_ROWS, TOKENS, WIDTH = 12288, 16, 1024  # as float16 384 MiB, four times of that
@@ -76,7 +77,9 @@ def test_training_goes_on_with_a_quarter_of_the_memory_of_its_store(tmp_path, co
     write_random(tmp_path, Modality.IMAGE, TOKENS, WIDTH, compression)
     write_random(tmp_path, Modality.TEXT, 1, 8, "none")
     names = [tuple(f"{side}-{row}" for row in range(NUM_ROWS)) for side in ("image", "text")]
-    pairs = Pairs(names[0], names[1], tuple(zip(*names, strict=True)))
+    pairs = Links.of(
+        dict(zip(IMAGE_TEXT, names, strict=True)), {IMAGE_TEXT: zip(*names, strict=True)}
+    )
     catalog.write_pairs(catalog.pairs_path(tmp_path, "random", "train", "random"), pairs)
 
     done = run(tmp_path)

@@ -172,7 +172,7 @@ def test_half_of_a_surrogate_pair_is_one_line_of_the_ledger_and_no_more(tmp_path
 
 
 def test_strings_of_an_index_come_back_whatever_they_hold(tmp_path: Path) -> None:
-    from lightalign.pipelines.common.string_array import Strings
+    from lightalign.featcache.string_array import Strings
 
     strings = ["", "a", "half \ud83d", "caf\udce9.jpg", "\0", "é"]
     Strings.of(strings).write(tmp_path, "contents")

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from ...config import fingerprint
 from ...errors import SpecError
+from ...links import Links, compact
 from ...modalities.pictures.scene_captions import NUM_CAPTIONS, captions
 from ...modalities.pictures.scene_pictures import draw_png
 from ...modalities.pictures.scenes import Scene, draw_scenes
-from ...types import Item, Modality, Pairs
+from ...string_array import Strings
+from ...types import IMAGE_TEXT, Item, Modality
 from ..base import Source, Split
 
 DRAWING_VERSION = 1  # raise it with every change to scenes, pixels or captions: it is in the key
@@ -78,9 +82,12 @@ class _DrawnSplit(Split):
         text = captions(self.scenes[index])[number]
         return Item(id=f"{self._image_id(index)}#{number}", text=text)
 
-    def pairs(self) -> Pairs:
-        image_ids, text_ids = tuple(self.ids(Modality.IMAGE)), tuple(self.ids(Modality.TEXT))
-        return Pairs(image_ids, text_ids, tuple((text.split("#")[0], text) for text in text_ids))
+    def pairs(self) -> Links:
+        texts = np.arange(self._count * NUM_CAPTIONS)
+        places = compact(np.stack([texts // NUM_CAPTIONS, texts], axis=1))
+        return Links(
+            {side: Strings.of(self.ids(side)) for side in IMAGE_TEXT}, {IMAGE_TEXT: places}
+        )
 
     def fingerprint(self) -> str:
         options = {"count": self._count, "seed": self._options.seed, "size": self._options.size}

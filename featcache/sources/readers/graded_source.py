@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ...types import Grades, Item, Modality, Pairs
+from ...links import GRADES, Links
+from ...string_array import Strings
+from ...types import Grades, Item, Modality
 from ..base import ReadReport, Source, Split, counted
 from ..splits import hashed_splits
 
@@ -105,7 +107,7 @@ class _GradedSplit(Split):
     def item(self, modality: Modality, position: int) -> Item:
         return Item(id=self._ids[position], text=self._texts[position])
 
-    def pairs(self) -> Pairs:
+    def pairs(self) -> Links:
         ids = self._ids
         triples = zip(self._firsts, self._seconds, self.grades, strict=True)
         grades = Grades(
@@ -114,7 +116,7 @@ class _GradedSplit(Split):
             highest=self._scale.highest,
             binary=self._scale.binary,
         )
-        return Pairs((), tuple(ids), (), grades=grades)
+        return Links({Modality.TEXT: Strings.of(ids)}, labels={GRADES: grades})
 
 
 class GradedSource(Source):

@@ -5,10 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import DatasetNotFoundError
 from ...item_ids import storable_id
+from ...links import CLASSES, Links, compact
 from ...regular_files import is_regular
-from ...types import Classes, Item, Modality, Pairs
+from ...string_array import Strings
+from ...types import IMAGE_TEXT, Classes, Item, Modality
 from ..base import ImageReader, Split, counted, format_error
 
 
@@ -63,16 +67,16 @@ class ImageSplit(Split):
             return self._reader.item(self._image_ids[position], self._places[position])
         return Item(id=self._text_id(position), text=self._texts[position])
 
-    def pairs(self) -> Pairs:
+    def pairs(self) -> Links:
         """Return which images and captions belong together, and the classes."""
-        classes = None
+        labels = {}
         if self._class_names is not None:
             label_of = dict(zip(self._image_ids, self._labels, strict=True))
-            classes = Classes(self._class_names, label_of)
-        text_ids = tuple(self.ids(Modality.TEXT))
-        owners = (self._image_ids[image] for image in self._image_of_text)
-        links = tuple(zip(owners, text_ids, strict=True))
-        return Pairs(tuple(self._image_ids), text_ids, links, classes=classes)
+            labels[CLASSES] = Classes(self._class_names, label_of)
+        ids = {side: Strings.of(self.ids(side)) for side in IMAGE_TEXT if self.count(side)}
+        images = np.frombuffer(self._image_of_text, dtype=np.int64)
+        places = np.stack([images, np.arange(len(images))], axis=1)
+        return Links(ids, {IMAGE_TEXT: compact(places)} if len(images) else {}, labels)
 
     def content(self) -> str | None:
         """Return a hash of the images, or None where their file sizes stand for them."""

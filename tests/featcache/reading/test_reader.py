@@ -18,6 +18,7 @@ from lightalign.featcache.reading.shuffle import block_shuffle
 from lightalign.featcache.store.feature_store import FORMATS, FeatureStore
 from lightalign.featcache.store.key import COMPRESSIONS, DTYPES, StoreDescription
 from lightalign.featcache.store.stored_types import SCALES
+from lightalign.featcache.string_array import Strings
 from lightalign.featcache.tokens import pad, pad_groups
 from lightalign.featcache.types import Features
 
@@ -171,6 +172,21 @@ def test_many_short_rows_of_many_shards_come_in_order(tmp_path, container):
 def test_companions_are_left_out_when_they_are_not_wanted(tmp_path):
     write(tmp_path, describe(companions=("token_ids",)), random_rows([2] * 5))
     assert FeatureReader(tmp_path).gather([3], companions=False).companions == {}
+
+
+@pytest.mark.parametrize("change", ["none", "order", "more", "fewer"])
+def test_rows_of_ids_are_those_of_the_stored_ids(tmp_path, change):
+    """Ids in the order of the store are compared as bytes, and others looked up one by one."""
+    write(tmp_path, describe(), random_rows([2] * 5))
+    reader = FeatureReader(tmp_path)
+    ids, rows = list(reader.ids), list(range(5))
+    if change == "order":
+        ids, rows = ids[::-1], rows[::-1]
+    if change == "more":
+        ids, rows = [*ids, "absent"], [*rows, -1]
+    if change == "fewer":
+        ids, rows = ids[1:], rows[1:]
+    assert reader.rows_of(Strings.of(ids)).tolist() == rows
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

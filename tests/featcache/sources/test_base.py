@@ -49,7 +49,7 @@ def test_ids_are_unique_in_a_modality_and_pairs_name_all_of_them(name, write, tm
     for split in source.splits():
         images, texts = (ids(source, split, one) for one in (Modality.IMAGE, Modality.TEXT))
         pairs = source.pairs(split)
-        assert (list(pairs.image_ids), list(pairs.text_ids)) == (images, texts)
+        assert [list(pairs.ids_of(side)) for side in IMAGE_TEXT] == [images, texts]
         for some in (images, texts):
             assert len(set(some)) == len(some)
 

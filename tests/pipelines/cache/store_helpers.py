@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
-from lightalign.featcache.types import Pairs
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 
 from ...featcache.store.test_feature_store import describe, write
 
@@ -19,7 +20,9 @@ def put(home: Path, **changes) -> Path:
 
 def put_pairs(home: Path, source: str = "abc", split: str = "train") -> Path:
     path = catalog.pairs_path(home, "d", split, source)
-    catalog.write_pairs(path, Pairs(("a",), ("b",), (("a", "b"),)))
+    catalog.write_pairs(
+        path, Links.of({Modality.IMAGE: ["a"], Modality.TEXT: ["b"]}, {IMAGE_TEXT: [("a", "b")]})
+    )
     return path
 
 

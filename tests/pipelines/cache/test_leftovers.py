@@ -11,6 +11,7 @@ import pytest
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.file_locks import FileLock
+from lightalign.featcache.store import catalog
 from lightalign.featcache.store.locks import ShardLocks, owning_split
 from lightalign.pipelines.cache import leftovers
 from lightalign.pipelines.cache.leftovers import clear_leftovers, find_leftovers
@@ -57,6 +58,7 @@ def test_what_the_dead_left_anywhere_is_named_and_cleared(tmp_path):
         "features/d/train/.tmp-abcdefgh",
         "features/d/train/e--unbegun",
         str(orphan.relative_to(tmp_path)),
+        str(catalog.arrays_path(orphan).relative_to(tmp_path)),
         "features/d/val",
         "features/empty",
         "runs/.tmp-abcdefgh",
@@ -68,7 +70,7 @@ def test_what_the_dead_left_anywhere_is_named_and_cleared(tmp_path):
         "verified/.tmp-abcdefgh",
     }
     assert lightalign("cache", "verify", home=tmp_path).returncode == 1
-    assert len(clear_leftovers(tmp_path)) == 12
+    assert len(clear_leftovers(tmp_path)) == 13
     assert find_leftovers(tmp_path) == []
     assert tree_bytes(tmp_path) == whole
     assert not (tmp_path / "features" / "d" / "val").exists()

@@ -68,6 +68,7 @@ def test_pairs_go_with_the_last_store_of_their_source(tmp_path):
     assert pairs.is_file()
     assert remove(tmp_path, str(text)).pairs == pairs
     assert not pairs.exists()
+    assert not catalog.arrays_path(pairs).exists()
     assert others_pairs.is_file()
     assert verify_folder(other) == []
 

@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
+from lightalign.featcache.types import IMAGE_TEXT
 from lightalign.pipelines.evaluation import rank_encoders, rank_encoders_spec
 from lightalign.pipelines.evaluation.encoder_comparison import EncoderNeighbours, compared
 from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
@@ -65,8 +66,10 @@ def drawn_vectors(home):
         means = [token.astype(np.float64).mean(axis=0) for token in tokens]
         sides[described.modality] = dict(zip(reader.ids, means, strict=True))
         pairs = catalog.pairs_path(home, described.dataset, "train", described.source)
-    first = dict(reversed(catalog.read_pairs(pairs).links))
-    links = [(image, first[image]) for image in dict(catalog.read_pairs(pairs).links)]
+    first = dict(reversed([*catalog.read_pairs(pairs).id_pairs(IMAGE_TEXT)]))
+    links = [
+        (image, first[image]) for image in dict(catalog.read_pairs(pairs).id_pairs(IMAGE_TEXT))
+    ]
     order = np.random.default_rng(0).permutation(len(links))
     return (
         np.stack([sides["image"][links[place][0]] for place in order]),

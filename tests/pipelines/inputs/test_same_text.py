@@ -9,9 +9,10 @@ from PIL import Image
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.errors import SpecError
+from lightalign.featcache.links import Links
 from lightalign.featcache.sources.text_marks import text_mark
 from lightalign.featcache.store import catalog
-from lightalign.featcache.types import Pairs
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.evaluation.retrieve import run as run_retrieve
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.inputs.image_text import join_stores
@@ -38,8 +39,10 @@ def test_marks_tell_texts_apart_but_for_case_space_and_composition():
 
 def test_of_same_texts_the_first_stays():
     links = (("i", "t0"), ("j", "t1"), ("j", "t2"))
-    pairs = Pairs(("i", "j"), ("t0", "t1", "t2"), links, text_marks=("m", "m", "n"))
-    assert without_same_texts(pairs).links == (("i", "t0"), ("j", "t2"))
+    ids = {Modality.IMAGE: ("i", "j"), Modality.TEXT: ("t0", "t1", "t2")}
+    pairs = Links.of(ids, {IMAGE_TEXT: links}, {"text_marks": np.array([7, 7, 3])})
+    left = without_same_texts(pairs).id_pairs(IMAGE_TEXT)
+    assert tuple(left) == (("i", "t0"), ("j", "t2"))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_pairs_of_an_earlier_version_are_asked_for_again_by_a_command(twin_home)
     """The command finds all rows there, and writes which texts are the same."""
     (path,) = (twin_home / "features" / "image-text-table" / "test").glob("pairs--*.json")
     old = catalog.read_pairs(path)
-    catalog.write_pairs(path, Pairs(old.image_ids, old.text_ids, old.links))
+    catalog.write_pairs(path, Links(old.ids, old.pairs))
     spec = RetrieveSpec(home=twin_home, run="small", device="cpu")
     before = run_retrieve(spec).report["metrics"]
     done = lightalign("retrieve", "small", "--same-text", "positive", home=twin_home)

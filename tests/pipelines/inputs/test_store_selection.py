@@ -14,6 +14,7 @@ from lightalign.featcache.errors import (
     StoreNotFoundError,
     UnknownNameError,
 )
+from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.types import IMAGE_TEXT, Modality, TextSide
 from lightalign.pipelines.common.progress import Progress
@@ -175,9 +176,10 @@ def test_a_split_that_the_dataset_has_not_is_named(tmp_path):
 def test_pairs_with_a_changed_byte_are_refused(tmp_path):
     extract_both(tmp_path, split="train")
     (path,) = tmp_path.glob("features/shapes/train/pairs--*.json")
-    text = path.read_text()
-    path.write_text(text.replace("shapes-train-0", "shapes-train-1", 1))
-    assert path.read_text() != text
+    path = catalog.arrays_path(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"shapes-train-0", b"shapes-train-1", 1))
+    assert path.read_bytes() != content
     with pytest.raises(StoreCorruptError, match="checksum differs"):
         PairedStores(newest_pair(tmp_path, both_sides(split="train")), home=tmp_path)
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from lightalign.featcache.errors import SpecError
+from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
-from lightalign.featcache.types import Pairs
+from lightalign.featcache.types import IMAGE_TEXT
 from lightalign.pipelines.inputs.text_text import PairedTexts
 
 from ...scenarios.test_text_text import TOKENS, joined
@@ -26,7 +27,7 @@ def few_texts(home, links, texts):
     extract_toy(home, "toy-text", data=f"image-text-table={data}", source={}, split="train")
     stores = joined(home, first=TOKENS, second=TOKENS)
     found = catalog.read_pairs(stores.path)
-    catalog.write_pairs(stores.path, Pairs(found.image_ids, found.text_ids, links))
+    catalog.write_pairs(stores.path, Links.of(found.ids, {IMAGE_TEXT: links}))
     return joined(home, first=TOKENS, second=TOKENS)
 
 
@@ -76,8 +77,14 @@ def test_images_of_one_text_each_have_nothing_to_find(tmp_path):
 
 def test_a_text_without_a_row_in_one_store_takes_no_part(tmp_path, monkeypatch):
     stores = few_texts(tmp_path, LINKS, TEXTS)
-    lost = {item: row for item, row in stores.first.row_of.items() if item != "0.png#1"}
-    monkeypatch.setattr(type(stores.first), "row_of", lost)
+    lost = stores.first.ids.index("0.png#1")
+    rows_of = type(stores.first).rows_of
+
+    def without_it(reader, ids):
+        rows = rows_of(reader, ids)
+        return np.where(rows == lost, -1, rows)
+
+    monkeypatch.setattr(type(stores.first), "rows_of", without_it)
     again = PairedTexts(stores.pair, home=tmp_path)
     assert again.texts_of == {0: (A, C), 1: (D,), 2: (C, E)}
     assert again.num_links_lost == 1
@@ -87,8 +94,8 @@ def test_same_texts_belong_to_all_that_belongs_to_one_of_them_in_both_ways(tmp_p
     """b of image 0 says what d of image 1 does: each is right for what is right for the other."""
     stores = few_texts(tmp_path, LINKS, TEXTS)
     found = catalog.read_pairs(stores.path)
-    marks = ("a", "b", "c", "b", "e")
-    catalog.write_pairs(stores.path, replace(found, text_marks=marks))
+    marks = np.array([1, 2, 3, 2, 5])
+    catalog.write_pairs(stores.path, replace(found, labels={"text_marks": marks}))
     united = PairedTexts(stores.pair, home=tmp_path, same_text="positive")
     assert united.belonging == {
         A: (A, B, C, D),

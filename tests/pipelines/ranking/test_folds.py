@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import SpecError
-from lightalign.featcache.types import TEXT_TEXT
+from lightalign.featcache.links import Links
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
@@ -101,8 +102,10 @@ def test_a_text_that_says_the_same_as_one_of_another_fold_stays_in_its_own():
     eye = np.eye(4, dtype=np.float32)
     right = Relevance.of([[0, 3], [1], [2], [0, 3]])
     names = (("a", "b", "c", "d"), ("t", "u", "v", "w"))
+    ids = dict(zip(Modality, names, strict=True))
+    links = Links.of(ids, {IMAGE_TEXT: zip(*names, strict=True)})
     pairs = PairedEmbeddings(eye, eye, *names, right, right)
-    first, second = split_folds(pairs, 2, links=tuple(zip(*names, strict=True)))
+    first, second = split_folds(pairs, 2, links=links)
     assert (first.text_ids, second.text_ids) == (("t", "u"), ("v", "w"))
     for fold in (first, second):
         assert fold.texts_of_image.rows.tolist() == fold.images_of_text.rows.tolist() == [0, 1]

@@ -283,7 +283,7 @@ def test_texts_that_say_what_a_trained_one_does_are_counted_and_named(tmp_path):
     assert warning.startswith("1 evaluated texts")
     (path,) = (tmp_path / "features" / "image-text-table" / "train").glob("pairs--*.json")
     old = catalog.read_pairs(path)
-    catalog.write_pairs(path, replace(old, text_marks=None))
+    catalog.write_pairs(path, replace(old, labels={}))
     (line,) = [one for one in evaluate(tmp_path)["warnings"] if "which evaluated texts say" in one]
     command = line.split("`")[1].split()
     assert lightalign(*command[1:], home=tmp_path).returncode == 0

@@ -20,7 +20,7 @@ from lightalign.featcache.errors import (
     UnknownNameError,
 )
 from lightalign.featcache.store.catalog import list_stores
-from lightalign.pipelines.common.string_array import Strings
+from lightalign.featcache.string_array import Strings
 from lightalign.pipelines.inputs.datasets import add
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search import build_index, saved_index

@@ -50,11 +50,11 @@ def test_pairs_link_every_text_to_an_image_of_the_split(name, write, tmp_path):
     assert source.splits() == ("train", "val", "test")
     for split in source.splits():
         images, texts = (ids(source, split, modality) for modality in IMAGE_TEXT)
-        pairs = source.pairs(split)
+        links = [*source.pairs(split).id_pairs(IMAGE_TEXT)]
         assert images
-        assert {image for image, _ in pairs.links} == set(images)
-        assert [text for _, text in pairs.links] == texts
-        assert len(pairs.links) == 5 * len(images)
+        assert {image for image, _ in links} == set(images)
+        assert [text for _, text in links] == texts
+        assert len(links) == 5 * len(images)
 
 
 @pytest.mark.parametrize(("name", "write"), CASES)
@@ -157,8 +157,8 @@ def test_a_split_list_may_name_an_image_without_captions(tmp_path):
     with (tmp_path / "Flickr_8k.testImages.txt").open("a") as stream:
         stream.write("bare.jpg\n")
     source = opened("flickr8k", tmp_path)
-    assert source.pairs("test").image_ids[-1] == "bare.jpg"
-    assert "bare.jpg" not in {image for image, _ in source.pairs("test").links}
+    assert source.pairs("test").ids_of(Modality.IMAGE)[-1] == "bare.jpg"
+    assert "bare.jpg" not in {image for image, _ in source.pairs("test").id_pairs(IMAGE_TEXT)}
     assert source.notes() == ("1 image without any caption kept, in no pair",)
 
 
@@ -170,7 +170,9 @@ def test_the_captioned_jpg_1_that_is_no_file_is_left_out(tmp_path):
         stream.write("2258277193_586949ec62.jpg.1#0\tpeople waiting .\n")
     source = opened("flickr8k", tmp_path)
     assert not any(
-        "586949" in one for name in source.splits() for one in source.pairs(name).image_ids
+        "586949" in one
+        for name in source.splits()
+        for one in source.pairs(name).ids_of(Modality.IMAGE)
     )
     assert any(note.startswith("1 image named like name.jpg.1 left out") for note in source.notes())
 
@@ -233,5 +235,5 @@ def test_the_fingerprint_hashes_the_json_of_what_it_covers(tmp_path):
         digest.update(json.dumps([item.id, item.path.stat().st_size]).encode())
     for item in source.items(split, Modality.TEXT):
         digest.update(json.dumps([item.id, item.text]).encode())
-    digest.update(json.dumps(source.pairs(split).links).encode())
+    digest.update(json.dumps([*source.pairs(split).id_pairs(IMAGE_TEXT)]).encode())
     assert source.fingerprint(split) == digest.hexdigest()

@@ -36,7 +36,7 @@ def test_every_image_has_a_class_and_there_are_no_texts(name, write, tmp_path):
     for split in source.splits():
         images, pairs = ids(source, split, Modality.IMAGE), source.pairs(split)
         assert images
-        assert (pairs.text_ids, pairs.links) == ((), ())
+        assert (pairs.ids.keys(), pairs.pairs) == ({Modality.IMAGE}, {})
         assert list(source.items(split, Modality.TEXT)) == []
         assert list(pairs.classes.of_image) == images
         assert set(pairs.classes.of_image.values()) <= set(range(len(pairs.classes.names)))

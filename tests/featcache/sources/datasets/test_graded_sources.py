@@ -55,7 +55,7 @@ def test_texts_have_ids_of_their_own_and_every_grade_is_of_the_scale(name, write
         grades = pairs.grades
         texts = ids(source, split, Modality.TEXT)
         seen += texts
-        assert list(pairs.text_ids) == texts == list(source.ids(split, Modality.TEXT))
+        assert list(pairs.ids_of(Modality.TEXT)) == texts == list(source.ids(split, Modality.TEXT))
         assert len(set(texts_of(source, split))) == len(texts)
         assert {name for link in grades.links for name in link[:2]} == set(texts)
         assert all(grades.lowest <= link[2] <= grades.highest for link in grades.links)
@@ -71,7 +71,7 @@ def test_there_are_no_images_and_nothing_belongs_to_one(name, write, tmp_path):
         (*source.items("train", Modality.IMAGE),) == (*source.ids("train", Modality.IMAGE),) == ()
     )
     pairs = source.pairs("train")
-    assert (pairs.image_ids, pairs.links, pairs.classes) == ((), (), None)
+    assert (pairs.ids.keys(), pairs.pairs, pairs.classes) == ({Modality.TEXT}, {}, None)
 
 
 @pytest.mark.parametrize(("name", "write"), AS_PUBLISHED)

@@ -10,7 +10,7 @@ import pytest
 from lightalign.featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
 from lightalign.featcache.known_datasets import remember
 from lightalign.featcache.sources.opening import define, identified, open_version
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 
 from ..sources_helpers import ids, opened, texts_of, write_images
 
@@ -124,7 +124,7 @@ def test_unrecognised_columns_are_refused_with_the_option_that_names_them(header
 def test_rows_of_one_image_are_one_item_and_equal_rows_keep_two_captions(folder):
     source = table(folder, "image,caption,split\na.jpg,x,train\nb.jpg,y,train\na.jpg,x,train\n")
     assert ids(source, "train", Modality.IMAGE) == ["a.jpg", "b.jpg"]
-    assert source.pairs("train").links == (
+    assert tuple(source.pairs("train").id_pairs(IMAGE_TEXT)) == (
         ("a.jpg", "a.jpg#0"),
         ("a.jpg", "a.jpg#1"),
         ("b.jpg", "b.jpg#0"),
@@ -135,7 +135,7 @@ def test_rows_of_one_image_are_one_item_and_equal_rows_keep_two_captions(folder)
 def test_empty_captions_are_dropped_and_counted(folder):
     source = table(folder, "image,caption,split\na.jpg,  ,train\na.jpg,x,train\nb.jpg,,train\n")
     assert texts_of(source, "train") == ["x"]
-    assert source.pairs("train").image_ids == ("a.jpg", "b.jpg")
+    assert source.pairs("train").ids_of(Modality.IMAGE) == ("a.jpg", "b.jpg")
     assert source.notes()[1:] == (
         "2 empty captions dropped: line 2, line 4",
         "1 image without any caption kept, in no pair",
@@ -146,7 +146,7 @@ def test_ids_come_from_an_id_column_that_names_each_image_once(folder):
     source = table(
         folder, "id,image,caption,split\n7,a.jpg,x,train\n7,a.jpg,y,train\n8,b.jpg,z,train\n"
     )
-    assert source.pairs("train").text_ids == ("7#0", "7#1", "8#0")
+    assert source.pairs("train").ids_of(Modality.TEXT) == ("7#0", "7#1", "8#0")
     assert source.items("train", Modality.IMAGE)[0].path == folder / "a.jpg"
     assert source.notes()[0].endswith("; ids from id")
 
@@ -154,7 +154,7 @@ def test_ids_come_from_an_id_column_that_names_each_image_once(folder):
 @pytest.mark.parametrize("second", ["2,a.jpg", "1,b.jpg", ",b.jpg"], ids=["row", "shared", "empty"])
 def test_an_id_column_that_is_no_key_of_the_images_is_not_used(second, folder):
     source = table(folder, f"id,image,caption,split\n1,a.jpg,x,train\n{second},y,train\n")
-    assert source.pairs("train").image_ids[0] == "a.jpg"
+    assert source.pairs("train").ids_of(Modality.IMAGE)[0] == "a.jpg"
     assert source.notes()[0].endswith("; ids are the image paths")
 
 

@@ -15,7 +15,7 @@ def test_training_images_are_of_their_folder_and_val_images_of_their_annotation(
     source = written("tiny-imagenet", tiny_imagenet, tmp_path)
     train, val = source.pairs("train"), source.pairs("val")
     assert train.classes.names == val.classes.names == ("Egyptian cat", "goldfish", "crane")
-    assert len(train.image_ids) == 9
+    assert len(train.ids_of(Modality.IMAGE)) == 9
     assert train.classes.of_image["train/n01443537/images/n01443537_2.JPEG"] == 1
     assert val.classes.of_image == {"val/images/val_0.JPEG": 2, "val/images/val_1.JPEG": 0}
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lightalign.featcache.errors import DatasetFormatError, SpecError
 from lightalign.featcache.sources.tables.decoding import DecodedText
 from lightalign.featcache.sources.tables.delimited import DelimitedRows, lines_of
-from lightalign.featcache.types import Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 
 from ..sources_helpers import ids, opened, texts_of, write_images
 
@@ -40,7 +40,9 @@ def captions(source):
     pairs = []
     for split in source.splits():
         text_of = {item.id: item.text for item in source.items(split, Modality.TEXT)}
-        pairs += [(image, text_of[text]) for image, text in source.pairs(split).links]
+        pairs += [
+            (image, text_of[text]) for image, text in source.pairs(split).id_pairs(IMAGE_TEXT)
+        ]
     return sorted(pairs)
 
 

@@ -1,7 +1,8 @@
 """Tones of one to seven cycles, the first without samples."""
 
+from ...links import Links
 from ...modalities.tone import wave
-from ...types import Item, Modality, Pairs
+from ...types import Item, Modality
 from ..base import Source, Split
 
 
@@ -16,7 +17,7 @@ class _Tones(Split):
         return Item(id=f"tone-{position}", data=wave(position, position and 8 - position))
 
     def pairs(self):
-        return Pairs((), (), ())
+        return Links.of({side: self.ids(side) for side in self.modalities})
 
 
 class TonesSource(Source):

@@ -1,0 +1,238 @@
+"""Links as arrays with names, in which they are written, and from the JSON of earlier versions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+from typing_extensions import NotRequired, TypedDict
+
+from ..links import CLASSES, GRADES, TEXT_MARKS, Links, absent, compact, places_of
+from ..string_array import Strings
+from ..types import IMAGE_TEXT, Classes, Grades, Modality, Sides
+
+_MARK_BITS = 48
+_GRADED = f"{GRADES}.pairs"
+
+
+class Scale(TypedDict):
+    """Range of grades."""
+
+    lowest: float
+    highest: float
+    binary: bool
+
+
+class Names(TypedDict):
+    """What labels hold beside their arrays."""
+
+    class_names: NotRequired[list[str]]
+    scale: NotRequired[Scale]
+
+
+class _ClassesTable(TypedDict):
+    names: list[str]
+    of_image: dict[str, int]
+
+
+class _GradesTable(Scale):
+    links: list[tuple[str, str, float]]
+
+
+class LinksTable(TypedDict):
+    """All of the links, in JSON, as earlier versions wrote them."""
+
+    image_ids: list[str]
+    text_ids: list[str]
+    links: list[tuple[str, str]]
+    classes: NotRequired[_ClassesTable]
+    grades: NotRequired[_GradesTable]
+    text_marks: NotRequired[list[str]]  # came later
+    file: NotRequired[str]  # its own name, came later still
+
+
+def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
+    """Return the arrays of links by name, and what is no array.
+
+    `ids.M` and `ids.M.ends` are the bytes and ends of the ids of modality M, `pairs.M.N` two
+    places a pair, `classes` a number an image, `grades` a number for each of `grades.pairs`, two
+    places among the texts, and `text_marks` a number a text.
+
+    Raises:
+        ValueError: An id is there twice, or one of a label is not there.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    names = Names()
+    place_of = {modality: places_of(ids, modality) for modality, ids in links.ids.items()}
+    for modality, ids in links.ids.items():
+        arrays |= {_ids(modality): ids.content, _ends(modality): compact(ids.ends)}
+    for sides, places in links.pairs.items():
+        arrays[_pairs(sides)] = compact(places)
+    if links.classes is not None:
+        numbers = [links.classes.of_image[name] for name in links.ids_of(Modality.IMAGE)]
+        arrays[CLASSES] = np.array(numbers, dtype=np.int32)
+        names["class_names"] = list(links.classes.names)
+    if links.grades is not None:
+        of_text = place_of.get(Modality.TEXT, {})
+        for first, second, _ in links.grades.links:
+            if first not in of_text or second not in of_text:
+                raise absent((first, second))
+        graded = [[of_text[first], of_text[other]] for first, other, _ in links.grades.links]
+        arrays[_GRADED] = compact(np.array(graded, dtype=np.int64).reshape(-1, 2))
+        arrays[GRADES] = np.array([grade for *_, grade in links.grades.links], dtype=np.float64)
+        names["scale"] = Scale(
+            lowest=links.grades.lowest, highest=links.grades.highest, binary=links.grades.binary
+        )
+    if links.text_marks is not None:
+        arrays[TEXT_MARKS] = links.text_marks
+    return arrays, names
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], names: Names) -> Links:
+    """Return the links of `to_arrays`.
+
+    Raises:
+        ValueError: An array is missing, of another type or shape, or names what is not there.
+    """
+    named = [key.split(".") for key in arrays]
+    modalities = [Modality(key[1]) for key in named if len(key) == 2 and key[0] == "ids"]
+    ids = {modality: _strings(arrays, modality) for modality in modalities}
+    pairs: dict[Sides, Integer[np.ndarray, "pairs 2"]] = {}
+    for key in named:
+        if key[0] == "pairs" and len(key) == 3:
+            sides = (Modality(key[1]), Modality(key[2]))
+            counts = [len(ids.get(side, ())) for side in sides]
+            pairs[sides] = _places(arrays, _pairs(sides), counts)
+    labels: dict[str, Any] = {}
+    texts, images = (ids.get(side, Strings.of(())) for side in (Modality.TEXT, Modality.IMAGE))
+    if CLASSES in arrays:
+        numbers = _numbers(arrays, CLASSES, np.integer, (len(images),))
+        class_names = tuple(names.get("class_names", ()))
+        _within(numbers, len(class_names), CLASSES)
+        of_image = dict(zip(images, numbers.tolist(), strict=True))
+        labels[CLASSES] = Classes(class_names, of_image)
+    if GRADES in arrays:
+        places = _places(arrays, _GRADED, [len(texts), len(texts)])
+        values = _numbers(arrays, GRADES, np.floating, (len(places),))
+        scale = names["scale"]
+        text_ids = list(texts)
+        graded = zip(*places.T.tolist(), values.tolist(), strict=True)
+        triples = tuple((text_ids[one], text_ids[other], grade) for one, other, grade in graded)
+        labels[GRADES] = _finite(Grades(links=triples, **scale))
+    if TEXT_MARKS in arrays:
+        labels[TEXT_MARKS] = _numbers(arrays, TEXT_MARKS, np.int64, (len(texts),))
+    return Links(ids, pairs, labels)
+
+
+def from_table(table: LinksTable) -> Links:
+    """Return the links in a table of an earlier version.
+
+    Raises:
+        ValueError: An id is there twice, or something is of an id that is not there.
+    """
+    ids = {Modality.IMAGE: table["image_ids"], Modality.TEXT: table["text_ids"]}
+    labels: dict[str, Any] = {}
+    if "classes" in table:
+        labels[CLASSES] = _classes_of(table["classes"], table["image_ids"])
+    if "grades" in table:
+        grades = table["grades"]
+        text_ids = set(table["text_ids"])
+        for first, second, _ in grades["links"]:
+            if first not in text_ids or second not in text_ids:
+                raise absent((first, second))
+        triples = tuple((first, second, float(grade)) for first, second, grade in grades["links"])
+        lowest, highest = grades["lowest"], grades["highest"]
+        labels[GRADES] = _finite(Grades(triples, lowest, highest, grades["binary"]))
+    if "text_marks" in table:
+        if len(table["text_marks"]) != len(table["text_ids"]):
+            raise ValueError("there are not as many marks as texts")
+        marks = [int(mark, 16) for mark in table["text_marks"]]
+        if any(mark < 0 or mark >> _MARK_BITS for mark in marks):
+            raise ValueError("a mark is none that a text can have")
+        labels[TEXT_MARKS] = np.array(marks, dtype=np.int64)
+    # datasets of classes or grades had an empty list of pairs
+    pairs: dict[Sides, Any] = {IMAGE_TEXT: table["links"]} if table["links"] else {}
+    return Links.of({modality: names for modality, names in ids.items() if names}, pairs, labels)
+
+
+def _finite(grades: Grades) -> Grades:
+    """Return grades, all of which are finite.
+
+    Raises:
+        ValueError: One is not.
+    """
+    numbers = [*(grade for _, _, grade in grades.links), grades.lowest, grades.highest]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError("a grade is not a finite number")
+    return grades
+
+
+def _classes_of(table: _ClassesTable, image_ids: Sequence[str]) -> Classes:
+    if table["of_image"].keys() != set(image_ids):
+        raise ValueError("the images with a class are other ones than the images")
+    every = range(len(table["names"]))
+    outside = [image for image, number in table["of_image"].items() if number not in every]
+    if outside:
+        raise ValueError(f"image {outside[0]!r} is of a class that has no name")
+    return Classes(tuple(table["names"]), table["of_image"])
+
+
+def _ids(modality: Modality) -> str:
+    return f"ids.{modality.value}"
+
+
+def _ends(modality: Modality) -> str:
+    return f"{_ids(modality)}.ends"
+
+
+def _pairs(sides: Sides) -> str:
+    return f"pairs.{sides[0].value}.{sides[1].value}"
+
+
+def _strings(arrays: Mapping[str, np.ndarray], modality: Modality) -> Strings:
+    content = _numbers(arrays, _ids(modality), np.uint8, (None,))
+    ends = _numbers(arrays, _ends(modality), np.integer, (None,))
+    starts = np.concatenate([np.zeros(1, ends.dtype), ends])
+    if (np.diff(starts) < 0).any() or starts[-1] != len(content):
+        raise ValueError(f"{_ids(modality)} and their ends contradict one another")
+    content.tobytes().decode(errors="surrogatepass")
+    # the second byte of a letter and those after it begin with the bits 10
+    if ((content[starts[starts < len(content)]] & 0xC0) == 0x80).any():
+        raise ValueError(f"{_ids(modality)} end within a letter")
+    return Strings(content, ends)
+
+
+def _places(
+    arrays: Mapping[str, np.ndarray], name: str, counts: Sequence[int]
+) -> Integer[np.ndarray, "pairs 2"]:
+    places = _numbers(arrays, name, np.integer, (None, 2))
+    for column, count in zip(places.T, counts, strict=True):
+        _within(column, count, name)
+    return places
+
+
+def _within(numbers: Integer[np.ndarray, " n"], count: int, name: str) -> None:
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
+        raise ValueError(f"{name}: a number is not one of {count:,}")
+
+
+def _numbers(
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    kind: type[np.generic],
+    shape: tuple[int | None, ...],
+) -> Shaped[np.ndarray, "..."]:
+    """Return one of the arrays, of a kind of numbers and a shape, None where any length will do."""
+    if name not in arrays:
+        raise ValueError(f"there is no array {name!r}")
+    array = arrays[name]
+    fits = len(shape) == array.ndim and all(
+        length in {None, found} for length, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits or not np.issubdtype(array.dtype, kind):
+        expected = [length if length is not None else "any" for length in shape]
+        raise ValueError(
+            f"{name} is {array.dtype}{list(array.shape)}, not {kind.__name__}{expected}"
+        )
+    return array

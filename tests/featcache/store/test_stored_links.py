@@ -1,0 +1,128 @@
+"""Links as they are written, as earlier versions wrote them, and as nobody should."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightalign.featcache import atomic_files
+from lightalign.featcache.errors import StoreCorruptError
+from lightalign.featcache.links import Links, compact
+from lightalign.featcache.store.catalog import arrays_path, read_pairs, write_pairs
+from lightalign.featcache.store.stored_links import from_arrays, to_arrays
+from lightalign.featcache.types import IMAGE_TEXT, Classes, Grades, Modality
+
+OLD = Path(__file__).parent / "old_links"
+IDS = {Modality.IMAGE: ("b.jpg", "é.jpg"), Modality.TEXT: ("b.jpg#0", "é.jpg#0", "é.jpg#1")}
+LINKED = (("é.jpg", "é.jpg#0"), ("b.jpg", "b.jpg#0"), ("é.jpg", "é.jpg#1"))
+MARKS = np.array([0x0A0B0C0D0E0F, 2**48 - 1, 0x0A0B0C0D0E0F])
+PLAIN = Links.of(IDS, {IMAGE_TEXT: LINKED})
+FORMS = {
+    "captions": replace(PLAIN, labels={"text_marks": MARKS}),
+    "classes": Links.of(
+        {Modality.IMAGE: ("z.jpg", "a.jpg")},
+        labels={"classes": Classes(("cat", "dog", "owl"), {"z.jpg": 1, "a.jpg": 0})},
+    ),
+    "grades": Links.of(
+        {Modality.TEXT: ("p#1", "p#2", "q#1")},
+        labels={
+            "grades": Grades((("p#1", "p#2", 2.5), ("q#1", "p#1", 0.0)), 0.0, 5.0, binary=False),
+            "text_marks": np.array([1, 2, 3]),
+        },
+    ),
+    "without_marks": PLAIN,
+    "without_name": PLAIN,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_earlier_versions_wrote_is_read(form):
+    assert read_pairs(OLD / f"{form}.json") == FORMS[form]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_written_is_read_again_in_arrays(form, tmp_path):
+    path = tmp_path / "pairs--0.json"
+    write_pairs(path, FORMS[form])
+    assert read_pairs(path) == FORMS[form]
+    before = arrays_path(path).read_bytes()
+    write_pairs(path, read_pairs(OLD / f"{form}.json"))
+    assert arrays_path(path).read_bytes() == before
+
+
+def test_pairs_are_two_places_each_in_the_order_of_the_dataset():
+    arrays, _ = to_arrays(PLAIN)
+    assert arrays["pairs.image.text"].tolist() == [[1, 1], [0, 0], [1, 2]]
+    assert arrays["pairs.image.text"].dtype == np.int32
+    assert arrays["ids.image"].tobytes().decode() == "b.jpgé.jpg"
+    assert arrays["ids.image.ends"].tolist() == [5, 11]
+    assert tuple(PLAIN.id_pairs(IMAGE_TEXT)) == LINKED
+    assert compact(np.array([2**31])).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("pairs.image.text", np.array([[0, 3]]), "a number is not one of 3"),
+        ("pairs.image.text", np.array([[-1, 0]]), "a number is not one of 2"),
+        ("pairs.image.text", np.array([0, 1]), r"is int64\[2\], not integer\['any', 2\]"),
+        ("pairs.image.text", np.array([[0.0, 1.0]]), "is float64"),
+        ("pairs.image.audio", np.array([[0, 1]]), "a number is not one of 0"),
+        ("ids.text", np.zeros(3, dtype=np.uint8), "contradict one another"),
+        ("ids.image.ends", np.array([7, 5]), "contradict one another"),
+        ("ids.image.ends", np.array([6, 11]), "end within a letter"),
+        ("ids.image", np.full(11, 0xFF, dtype=np.uint8), "can't decode"),
+        ("text_marks", np.array([1, 2]), r"is int64\[2\], not int64\[3\]"),
+        ("classes", np.array([0, 3]), "a number is not one of 0"),
+    ],
+)
+def test_arrays_of_another_type_or_shape_or_beyond_the_items_are_refused(name, array, message):
+    arrays, names = to_arrays(FORMS["captions"])
+    arrays[name] = array
+    with pytest.raises(ValueError, match=message):
+        from_arrays(arrays, names)
+
+
+def test_a_missing_array_is_named():
+    arrays, names = to_arrays(PLAIN)
+    del arrays["ids.image.ends"]
+    with pytest.raises(ValueError, match=r"there is no array 'ids\.image\.ends'"):
+        from_arrays(arrays, names)
+
+
+def test_a_grade_that_is_no_number_is_refused():
+    arrays, names = to_arrays(FORMS["grades"])
+    with pytest.raises(ValueError, match="a grade is not a finite number"):
+        from_arrays({**arrays, "grades": np.array([1.0, np.nan])}, names)
+
+
+def test_links_of_absent_or_repeated_ids_are_not_made():
+    with pytest.raises(ValueError, match=r"the pair \('b.jpg', 'x'\) is of an id that is not"):
+        Links.of(IDS, {IMAGE_TEXT: [("b.jpg", "x")]})
+    with pytest.raises(ValueError, match="an id is that of more than one text"):
+        Links.of({Modality.TEXT: ("a", "a")})
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "remove", "other", "swap"])
+def test_damaged_arrays_are_refused_in_one_line_that_names_the_remedy(harm, tmp_path):
+    home = tmp_path / "home"
+    path = home / "features" / "d" / "train" / "pairs--0.json"
+    write_pairs(path, PLAIN)
+    arrays = arrays_path(path)
+    content = arrays.read_bytes()
+    if harm == "remove":
+        arrays.unlink()
+    elif harm == "other":  # whole files of another source under the name of these
+        write_pairs(other := path.with_name("pairs--1.json"), FORMS["captions"])
+        path.write_bytes(other.read_bytes())
+    elif harm == "swap":  # as somebody would seal them who changed the arrays
+        arrays.write_bytes(b"{}")
+        promise = {"bytes": 2, "sha256": atomic_files.sha256_file(arrays)}
+        atomic_files.write_sealed(path, {"arrays": promise, "file": path.name})
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        arrays.write_bytes(flipped if harm == "flip" else content[:-1])
+    with pytest.raises(StoreCorruptError, match=r"cannot read the pairs in .*cache repair") as told:
+        read_pairs(path)
+    assert "\n" not in str(told.value)
