@@ -72,7 +72,7 @@ class Adapter(nn.Module):
         return embedding
 
     def forward(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
-        """Return what `embed` returns; call that one, which has types."""
+        """Embed rows as `embed` does; call that one, which has types."""
         return functional.normalize(self.embed_unnormalised(tokens, side), dim=1)
 
     def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
@@ -81,7 +81,9 @@ class Adapter(nn.Module):
         # float32 even under autocast, for the sake of the cosines
         return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
 
-    def before(self, tokens: Tokens, side: Side, name: str) -> Float[Tensor, "batch features"]:
+    def features_before(
+        self, tokens: Tokens, side: Side, name: str
+    ) -> Float[Tensor, "batch features"]:
         """Return the one token of each row that the step `name` reads.
 
         Raises:

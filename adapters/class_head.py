@@ -59,7 +59,7 @@ class ClassHead(nn.Module):
         self.layers = nn.Sequential(*(nn.Linear(*pair) for pair in itertools.pairwise(sizes)))
 
     def set_scaling(self, mean: Float[Tensor, " width"], scale: float) -> None:
-        """Set what is subtracted from embeddings and what they are multiplied by then."""
+        """Set the mean that is subtracted from embeddings, and the factor that comes after."""
         with torch.no_grad():
             self.mean.copy_(mean)
             self.scale.fill_(scale)

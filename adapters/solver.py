@@ -1,4 +1,4 @@
-"""The contracts of training-free methods: pairs in, what fills the slot of each tower out.
+"""The contracts of training-free methods: pairs in, the content of each tower's slot out.
 
 A linear method needs sums over all pairs and gives one linear map a side; a method of anchors
 needs some pairs themselves.

@@ -113,7 +113,7 @@ def _is_our_workspace(place: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted; nothing where it is none, or has just vanished."""
+    """Return the sorted entries of a folder; none where it is no folder, or has just vanished."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -218,7 +218,7 @@ def write_bytes(path: Path, content: bytes, *, times: os.stat_result | None = No
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what stands there at the end replaces `path`, durably.
+    """Yield a temporary name; what is written there replaces `path` in the end, durably.
 
     A file replaces a file in one step; a folder, whatever it replaces, in two.
 
@@ -240,7 +240,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def making(folder: Path) -> Iterator[None]:
-    """Make a folder and those above it; after a failure those that were made and are empty go."""
+    """Make a folder and its parents; after a failure remove those that were made and are empty."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

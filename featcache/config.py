@@ -105,17 +105,23 @@ def apply_overrides(table: Mapping[str, Any], overrides: Sequence[str]) -> Table
     """
     changed: Table = json.loads(json.dumps(table))
     for override in overrides:
-        dotted, equals, text = override.partition("=")
-        keys = dotted.strip().split(".")
-        if not equals or not all(keys) or len(keys) > _MOST_KEYS:
-            raise SpecError(f"--set {override!r:.200} is not of the form a.b=value")
+        keys, text = _key_and_value(override)
         place = changed
         for key in keys[:-1]:
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
                 raise SpecError(f"--set {override!r:.200}: {key!r} is a value, not a table")
-        place[keys[-1]] = _parse_value(text.strip(), option=f"--set {dotted.strip()}")
+        place[keys[-1]] = _parse_value(text, option=f"--set {'.'.join(keys)}")
     return changed
+
+
+def _key_and_value(override: str) -> tuple[list[str], str]:
+    """Return the parts of the key of `a.b=c`, and `c`."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys) or len(keys) > _MOST_KEYS:
+        raise SpecError(f"--set {override!r:.200} is not of the form a.b=value")
+    return keys, text.strip()
 
 
 def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
@@ -168,14 +174,15 @@ def check_set_keys(overrides: Sequence[str], keys: Iterable[str]) -> None:
         keys: Dotted keys; a part in upper case stands for any name.
 
     Raises:
-        SpecError: A key is neither one of them nor a table of some.
+        SpecError: An override has no `=` or an empty key, or its key is neither one of them nor a
+            table of some.
     """
     rows = [name.split(".") for name in keys]
     for override in overrides:
-        key = override.partition("=")[0].strip()
-        problem = _unknown_part(key.split("."), rows)
+        key, _ = _key_and_value(override)
+        problem = _unknown_part(key, rows)
         if problem:
-            raise SpecError(f"--set {key}: {problem}")
+            raise SpecError(f"--set {'.'.join(key)}: {problem}")
 
 
 def _unknown_part(key: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
@@ -191,7 +198,7 @@ def _unknown_part(key: Sequence[str], rows: Sequence[Sequence[str]]) -> str | No
             close_parts = close_names(part, siblings)
             close = [".".join([*key[:place], name, *key[place + 1 :]]) for name in close_parts]
             # or a table was left out, as in batch_size for train.batch_size
-            close = close or [".".join(name) for name in rows if name[-1] == key[-1]]
+            close = close or sorted({".".join(name) for name in rows if name[-1] == key[-1]})
             tables = {name[place] for name in beside if len(name) > place + 1}
             names = sorted(f"{name}.NAME" if name in tables else name for name in siblings)
             way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {names}"

@@ -166,7 +166,7 @@ class RunNotFoundError(LightalignError, FileNotFoundError):
 
 
 class LeakageError(LightalignError, ValueError):
-    """Refuse to evaluate on what was trained on, or chose what was kept."""
+    """Refuse to evaluate on items that were trained on, or that chose the kept epoch."""
 
 
 class IndexNotFoundError(LightalignError, FileNotFoundError):

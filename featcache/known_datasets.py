@@ -306,12 +306,14 @@ def move(
             raise SpecError(f"dataset {name!r} is drawn and lies nowhere")
         place = place_in(current, place)
         moved = replace(current, place=place)
+        # before anything is written: a name never stands for data that were not seen at its place
         if current.splits and read(moved) != dict(current.splits):
             again = command_line("data", "add", name, place, home=home)
             raise SpecError(
                 f"{place} holds other data than {name!r}, which was in {current.place}: other ids, "
                 f"texts or image files; if {name!r} is to be that from now on, run `{again}`"
             )
+        # earlier versions in the same place have moved with it
         earlier = [
             replace(version, place=place)
             if is_same_place(version.place, current.place)

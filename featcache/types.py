@@ -46,7 +46,7 @@ class Side(str, Enum):
 
 
 class Modality(Side):
-    """Name what an item is and what an encoder reads."""
+    """Modality of an item, and of the encoders that read it."""
 
     IMAGE = "image"
     TEXT = "text"

@@ -81,11 +81,18 @@ def test_every_package_folder_is_installed():
     assert files_here == files_there
 
 
-def test_every_toml_of_the_checkout_is_installed():
-    in_checkout = {p.relative_to(CHECKOUT) for p in (CHECKOUT / "data").rglob("*.toml")}
-    installed = {p.relative_to(PACKAGE) for p in (PACKAGE / "data").rglob("*.toml")}
+def test_every_data_file_of_the_checkout_is_installed():
+    """Cards, presets, prompts and the page of a report; a new ending drops out of the wheel."""
+    in_checkout, installed = (
+        {
+            file.relative_to(base)
+            for file in [base / "py.typed", *(base / "data").rglob("*")]
+            if file.is_file() and file.suffix != ".pyc"
+        }
+        for base in (CHECKOUT, PACKAGE)
+    )
     assert in_checkout == installed
-    assert in_checkout
+    assert {file.suffix for file in in_checkout} >= {".toml", ".jinja", ".typed"}
 
 
 def run_python(code: str) -> str:

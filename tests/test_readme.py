@@ -32,7 +32,7 @@ EXCUSED = {
         "needs a dataset of classes; runs on a small one in test_probe.py and test_fine_tune.py",
     ),
     "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
-    "--set train.batch_size=4096": "starts processes, as the slow tests of test_processes.py do",
+    "--set train.batch_size=4096": "starts processes, as the slow tests of test_distributed.py do",
 }
 # Weights of the Flickr30k walk-through are on the hub, which tests cannot reach: encoders that
 # need none stand in for them. The same three commands with weights of the right shape given by

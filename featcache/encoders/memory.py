@@ -51,7 +51,7 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def number_of(self, tensor: Tensor) -> int | None:
-        """Return which of those that were made a tensor is, or None of others."""
+        """Return the number of a recorded tensor, or None of any other."""
         return self._numbers.get(tensor.untyped_storage()._cdata)
 
     def _meet(self, tensor: Tensor, *, new: bool) -> None:

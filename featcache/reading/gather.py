@@ -97,6 +97,7 @@ def _index_each_shard(
     spans: Spans,
     out: Shaped[np.ndarray, "total ..."],
 ) -> None:
+    # by shard, so that each is read once; put into the order asked for at the end
     order = np.argsort(spans.shard, kind="stable")
     starts = spans.starts[order]
     lengths = None if spans.lengths is None else spans.lengths[order]
@@ -109,6 +110,7 @@ def _index_each_shard(
     for index, stop in zip(shards, stops, strict=True):
         array = source(index)
         if array.dtype == out.dtype:
+            # NumPy would buffer `out` in its usual mode; no line is out of range here
             np.take(array, lines[begin:stop], axis=0, out=by_shard[begin:stop], mode="clip")
         else:
             by_shard[begin:stop] = array[lines[begin:stop]]

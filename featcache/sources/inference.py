@@ -1,4 +1,4 @@
-"""Find out which family reads what lies at a place."""
+"""Infer the dataset family that reads the files at a place."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

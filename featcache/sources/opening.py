@@ -95,7 +95,7 @@ def locate(
     kind: str | None = None,
     anew: bool = False,
 ) -> tuple[DatasetVersion, Source | None]:
-    """Return which family reads what is asked for, where, and with which options.
+    """Return the family, the place and the options of a dataset that is asked for.
 
     A name is one that the home remembers, or that of a family, whose usual place is
     `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the

@@ -1,4 +1,4 @@
-"""Open the shards of a store and compare them with what is recorded of them, once.
+"""Open the shards of a store, each compared once with its record in the manifest.
 
 The bytes come first: a shard is opened when its checksums are right, and its values are read for
 numbers that are not finite then. What was compared is remembered in `verified_files.py`.

@@ -73,7 +73,7 @@ class FeatureStore:
         settings: Mapping[str, Any] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> "FeatureStore":
-        """Open `folder` for writing, making it if it is not there, and clear what a crash left.
+        """Open `folder` for writing, made if it is missing, and clear the leftovers of a crash.
 
         The versions of libraries, and settings such as the batch size, are recorded when the store
         is made. Where this waits for another process, `tell` is told; see `FileLock.wait`.
@@ -379,7 +379,7 @@ class FeatureStore:
             self.finish()
 
     def _array_types(self, receipt: Mapping[str, Any]) -> dict[str, ArrayType]:
-        """Return what the arrays of a shard must be, of which only the receipt is known."""
+        """Return the types of a shard's arrays, of which only the receipt is known."""
         rows, tokens = receipt["rows"], receipt["tokens"]
         described = self.description
         per_row = described.tokens_per_item

@@ -41,7 +41,7 @@ class StoredForm:
         return values.numpy().view(storage(self.dtype)), scales
 
     def floats(self) -> Float[Tensor, "*tokens width"]:
-        """Return what a reader gives back: `float16` as it is, all others as float32."""
+        """Return the values as a reader gives them: `float16` as it is, all others as float32."""
         if self.dtype == "float16":
             return self.values
         values = self.values.to(torch.float32)

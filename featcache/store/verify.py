@@ -1,4 +1,4 @@
-"""Compare files of a store with what is recorded of them."""
+"""Compare the files of a store with their records in its manifest."""
 
 import os
 import stat

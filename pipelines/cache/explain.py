@@ -102,6 +102,7 @@ def _nearest(fields: Mapping[str, Any], name: str, folders: Sequence[Path]) -> E
         else:
             near = _compare(fields, other_fields, name, folder)
             same_names = sum(fields[key] == other_fields.get(key) for key in _NAMES)
+            # names first: a store of another encoder is no near miss, however much else is equal
             candidates.append((same_names, near.num_equal, last_change(folder), near))
     if not candidates:
         return Explanation(first=name, second=None, complete=False, num_equal=0, differences=())
@@ -136,6 +137,7 @@ def _fields(folder: Path) -> dict[str, Any]:
         manifest = read_any_manifest(folder)
         names = {name: manifest["description"][name] for name in _NAMES}
         return _flatten({**names, **manifest["keyed"]})
+    # a manifest that may not be read is not damaged: the caller names it as unread
     except PermissionError:
         raise
     except (KeyError, TypeError, OSError) as error:

@@ -76,7 +76,8 @@ def export(
     source = _Source(FeatureReader(find_store(home, store)), block_bytes)
     with atomic_files.making(path.parent), atomic_files.replacing(path) as temporary:
         _WRITERS[format](source, temporary)
-        _check_free(path, format, force=force)  # it may have come meanwhile
+        # asked again: reading takes long enough for a file to appear at the place
+        _check_free(path, format, force=force)
     return ExportReport(
         store=source.reader.store.folder,
         path=path,

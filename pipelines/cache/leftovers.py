@@ -118,7 +118,7 @@ def _each(
     lock: str | None = None,
     has_temporaries: bool = True,
 ) -> Iterator[Leftover]:
-    """Yield which paths are leftovers, but for those that vanish meanwhile.
+    """Yield the leftovers among some paths; a path that vanishes meanwhile is none.
 
     Args:
         paths: What lies in one folder.
@@ -229,7 +229,8 @@ def _of_run(folder: Path) -> Iterator[Leftover]:
     ]
     for index in indexes:
         leftovers += _each(atomic_files.entries(index), _in_index, has_temporaries=False)
-    if holder(folder / run_folder.LOCK) is None:  # asked last, as of a split
+    # the lock is asked last: who holds it may have begun while the folder was read
+    if holder(folder / run_folder.LOCK) is None:
         yield from leftovers
 
 
@@ -287,7 +288,8 @@ def _clear_run(path: Path, home: Path) -> None:
         atomic_files.clear(path)
         return
     folder = path.parent if path.parent.name != run_folder.INDEXES else path.parent.parent
-    with suppress(RunInUseError, RunNotFoundError):  # a living process is at it, and clears it
+    # a living process is at it, and clears it itself
+    with suppress(RunInUseError, RunNotFoundError):
         if path.name == run_folder.STATE:
             run_folder.tidy(folder)
         else:

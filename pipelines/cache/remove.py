@@ -48,7 +48,8 @@ def remove(home: Path, store: str, *, force: bool = False) -> RemoveReport:
         StoreInUseError: A run refers to it, or a living process writes it.
     """
     named = find_store(home, store)
-    folder = named.parent.resolve() / named.name  # of a link to a store, the link
+    # not resolved itself: of a link to a store the link is removed
+    folder = named.parent.resolve() / named.name
     if not is_in_home(folder.parent, home):
         raise SpecError(_elsewhere(named, home))
     # a store of the split that another process begins meanwhile may need the pairs
@@ -88,7 +89,8 @@ def _remove(home: Path, folder: Path, *, force: bool) -> RemoveReport:
     num_bytes = sum(file.stat().st_size for file in below)
     pairs = _pairs_of_it_alone(folder)
     if pairs is not None:
-        pairs.unlink()  # first: pairs without a store would be found by nobody
+        # first: pairs without a store would be found by nobody
+        pairs.unlink()
     verified_files.memory_of_store(folder, home).forget()
     if is_link:
         folder.unlink()

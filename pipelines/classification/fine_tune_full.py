@@ -200,6 +200,7 @@ class FullProtocol(Protocol):
         if reader.buffer_shards is None:
             order = np.random.default_rng(seed).permutation(self.rows)
         else:
+            # shuffled before the choice, as a block is of whole shards
             every = block_shuffle(reader.first_rows, seed=seed, buffer_shards=reader.buffer_shards)
             order = every[np.isin(every, self.rows)]
         size = self.options.batch_size
@@ -219,7 +220,9 @@ class FullProtocol(Protocol):
         loaded = self.counts.waiting_for(ahead)
         label = f"epoch {epoch}/{self.options.epochs}"
         for rows, tokens in progress.track(loaded, label, self.num_batches, unit="batches"):
+            # weighed by rows, as the last batch may have fewer
             total += self._step(tokens, rows) * len(rows)
+        # a loss is that of the weights before its step: only they tell what the last one made
         if not all(bool(torch.isfinite(value).all()) for value in self.trained.values()):
             raise DivergedError(
                 f"the weights are not finite after step {self.counts.step}: lower learning_rate "

@@ -88,7 +88,7 @@ class Protocol(ABC):
 
 
 def resolved(spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> Table:
-    """Return the new run's spec: what it was trained on, by what, and what it started from.
+    """Return the new run's spec: its data, its protocol, and the run that it started from.
 
     The text side is that of the start; its features are those it was trained on then.
     """

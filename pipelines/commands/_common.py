@@ -92,7 +92,8 @@ Overrides = Annotated[
 
 def _trust_stores(context: Any, trusts: bool) -> bool:  # Any: typer's class is not what it gives
     if trusts:
-        context.with_resource(trust.trusting())  # until the command ends
+        # entered in the context of the command, so that it holds until that ends
+        context.with_resource(trust.trusting())
     return trusts
 
 

@@ -129,7 +129,7 @@ class _SpecOption:
 
     @property
     def kind(self) -> Any:
-        """Return the type of the field without what it is of, and without None."""
+        """Return the type of the field, without its parameters and without None."""
         hint = self.field.hint
         if isinstance(hint, types.UnionType):
             hint = typing.get_args(hint)[0]

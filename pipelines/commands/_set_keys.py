@@ -115,7 +115,7 @@ def _described(cls: type, option: str) -> str:
 
 
 def listed(keys: Iterable[tuple[str, Field]]) -> Sequence[tuple[str, str]]:
-    """Return each key with its type, and what it is with its default, as a help text has them."""
+    """Return each key with its type, and its help with its default, as a help text has them."""
     rows = []
     for key, field in keys:
         if field.setting is None:

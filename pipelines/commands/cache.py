@@ -127,7 +127,8 @@ def cache_rm(
     from ..cache.leftovers import clear_leftovers
     from ..cache.remove import remove
 
-    clear_leftovers(home)  # of an earlier removal that was killed: given again, it finds no store
+    # a removal that was killed finds no store when it is given again, but has left files
+    clear_leftovers(home)
     removed = remove(home, store, force=force)
     line = f"removed {removed.store}, {removed.bytes / 1e6:.1f} MB"
     output.result(removed, line)
@@ -189,7 +190,8 @@ def cache_repair(
         *repair_lines(reports, failed),
     )
     if broken is not None:
-        raise broken  # a disk that is full or broken ends the command as it does for one store
+        # a disk that is full or broken ends the command as it does for one store
+        raise broken
     if failed or any(report.left for report in reports):
         raise typer.Exit(1)
 

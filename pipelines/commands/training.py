@@ -66,9 +66,10 @@ def train_adapter(
     else:
         spec = _with_overrides(spec, {"same_text": same_text})
         if dry_run:
-            from ..planning import dry_run as rehearsal  # imports torch; a mistake is told without
+            # imports torch, for seconds; the mistakes above are told without it
+            from ..planning.dry_run import run as estimate_training
 
-            estimated = rehearsal.run(spec, output.progress)
+            estimated = estimate_training(spec, output.progress)
             output.answer(estimated, *train_estimate_parts(estimated))
             return
         trained = train.run(spec, output.progress)

@@ -63,7 +63,8 @@ def line_plot(lines: Mapping[str, Line], *, x_label: str, y_label: str) -> str:
         style = {"fill": "none", "stroke": colour, "stroke_width": "2.5", **dash}
         title = _element("title", escape(label))
         parts.append(_element("polyline", title, **style, points=placed(curve)))
-        if len(curve) == 1:  # of which no line is drawn
+        # one point makes no line, and would not be seen
+        if len(curve) == 1:
             ((x, y),) = curve
             parts.append(_element("circle", cx=across.place(x), cy=up.place(y), r=5, fill=colour))
         legend += f'<li><span style="background:{colour}"></span>{escape(label)}</li>'

@@ -49,7 +49,8 @@ def prepare() -> None:
     for name, kind in (("stdout", _ResultStream), ("stderr", _MessageStream)):
         stream = getattr(sys, name)
         if name not in _CLOSED and isinstance(stream, io.TextIOWrapper):
-            with suppress(OSError):  # of one that has no descriptor
+            # a stream in memory has no descriptor to redirect
+            with suppress(OSError):
                 setattr(sys, name, _as_kind(stream, kind))
 
 

@@ -90,7 +90,8 @@ def _read(path: Path) -> Shaped[np.ndarray, "..."]:
         StoreCorruptError: The file is missing or damaged.
     """
     try:
-        check_regular(path)  # mapping a pipe would wait for its writer
+        # mapping a pipe would wait for its writer
+        check_regular(path)
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except PermissionError:
         raise

@@ -89,6 +89,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         *filter(None, (result.warning for result in ties)),
         *_warnings(spec, paired, metrics),
     )
+    # between two text encoders both sides have the same ids, which count once
     evaluation.ids = list(dict.fromkeys([*embeddings.image_ids, *embeddings.text_ids]))
     evaluation.metrics = metrics
     evaluation.definitions = _definitions(spec, metrics)

@@ -104,7 +104,8 @@ class RetrieveSpec:
         unusual += [f"folds-{self.folds}"] if self.folds else []
         if self.index.lower() != EXACT:
             unusual.append(self.index)
-            if self.k != _USUAL_K:  # as many are looked for, and some of an index find more then
+            # as many are looked for, and some indexes find more of the first few then
+            if self.k != _USUAL_K:
                 unusual.append(f"k-{self.k}")
             if self.index == "auto" and self.memory is not None:
                 unusual.append(f"memory-{self.memory}")

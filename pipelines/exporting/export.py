@@ -70,7 +70,8 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
             "towers": towers,
         }
         atomic_files.write_json(temporary / ABOUT, about)
-        _check_free(path, force=spec.force)  # something may have come while towers were written
+        # asked again: writing towers takes long enough for a file to appear at the place
+        _check_free(path, force=spec.force)
     size = sum(file.stat().st_size for file in atomic_files.files_below(path))
     inexact = inexact_sides(table, towers) if spec.whole else {}
     remedy = f"for whole towers {_remedy(table, inexact, spec)}" if inexact else None
@@ -119,10 +120,10 @@ def _require_images_and_texts(folder: Path, table: Mapping[str, Any]) -> None:
 
 
 def _check_free(path: Path, *, force: bool) -> None:
-    check_folder(path, option="--output", force=force, is_own=_is_export, what="export of a run")
+    check_folder(path, option="--output", force=force, is_own=is_export, what="export of a run")
 
 
-def _is_export(folder: Path) -> bool:
+def is_export(folder: Path) -> bool:
     """Return whether a folder holds an exported run."""
     if not (folder / ABOUT).is_file():
         return False

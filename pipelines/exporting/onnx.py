@@ -97,7 +97,8 @@ def _write_whole(
     alone = np.concatenate([written(*portable.collate([example])) for example in prepared])
     differences = {f"{name}.onnx": cosine_difference(alone, embed_probe(embedder, tower.modality))}
     with torch.inference_mode():
-        batch = portable.collate(prepared)  # texts of several lengths: some are padded
+        # of texts of several lengths some are padded, which a graph must be traced with
+        batch = portable.collate(prepared)
         differences[f"{name}.onnx on a batch"] = cosine_difference(
             written(*batch), whole(*batch).numpy()
         )

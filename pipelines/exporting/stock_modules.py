@@ -132,6 +132,7 @@ def build_model(tower: StockTower, portable: ExportableEncoder) -> Any:
         max_seq_length=portable.max_tokens,
         model_kwargs={"dtype": torch.float32},  # as features were extracted, whatever the file has
     )
+    # the pool reads what the last map of single tokens gives, or else the encoder
     outs = [len(part.weight) for part in tower.before if isinstance(part, Dense)]
     chain: list[Any] = [
         encoder,
@@ -227,6 +228,7 @@ def _build(part: Part, name: str) -> Any:
     if isinstance(part, LayerNorm):
         (width,) = part.norm.normalized_shape
         norm = modules.LayerNorm(width)
+        # without a gain and bias of its own it is the new norm, which has 1 and 0
         if part.norm.elementwise_affine:
             norm.norm.load_state_dict(part.norm.state_dict())
         return norm

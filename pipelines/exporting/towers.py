@@ -79,7 +79,8 @@ class WholeTower(nn.Module):
         """Return the embedding of each row, of length 1."""
         values = self.encoder(*inputs)
         mask = torch.ones_like(values[:, :, 0], dtype=torch.bool)
-        if self._mask is not None and self._reading.kind.name != "pooled":  # of one token
+        # a pooled output is one token, whatever the tokens of its item were
+        if self._mask is not None and self._reading.kind.name != "pooled":
             mask = inputs[self._mask] > 0
         reduced = self._reading.kind.reduce(Tokens(values, mask), self._reading.layout)
         stored = as_stored(reduced.values, self._reading.dtype)

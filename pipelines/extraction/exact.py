@@ -63,6 +63,7 @@ def exact_commands(
         if weights_path is not None:
             specs.append(replace(spec, weights=weights_path.absolute()))
             continue
+        # sides that differ by their encoder alone are one command, which opens the data once
         alike = [other for other in specs if replace(other, encoders=spec.encoders) == spec]
         for other in alike:
             specs.remove(other)
@@ -72,7 +73,7 @@ def exact_commands(
 
 
 def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
-    """Return what extracts all splits of what a side was trained on, in the exports' precision."""
+    """Return the extraction of all splits of a side's training data, in the exports' precision."""
     trained: Table = table["stores"]["train"]
     stored: Table = trained.get(side, {})  # earlier versions wrote less
     command: Table = table.get("command", {})
@@ -81,7 +82,8 @@ def _exact_spec(table: Mapping[str, Any], side: str, home: Path) -> ExtractSpec:
     data = _place(dataset, command.get("data"), home) if version is None else version.data
     try:
         manifest = read_whole_manifest(find_store(home, stored.get("key", "")))
-    except (StoreNotFoundError, StoreCorruptError):  # the run says the most of it
+    # without the store the run itself says most of it
+    except (StoreNotFoundError, StoreCorruptError):
         recorded: Table = {
             option: (stored[name],)
             for option, name in (("features", "kind"), ("layers", "layer"))

@@ -76,5 +76,6 @@ def _refused_by_stock(spec: ExtractSpec, last: LayerLayout) -> list[str]:
         for name in spec.features
         if inexpressible_features(LAST, FeaturePooling(name), last) is not None
     ]
-    rounded = _ROUNDED.get(spec.dtype)  # as no stock module rounds
+    # no stock module rounds what it reads
+    rounded = _ROUNDED.get(spec.dtype)
     return refused if rounded is None else [*refused, rounded]

@@ -56,6 +56,7 @@ def fill_split(
         FeatureRangeError: A feature is not finite in the stored type.
         StoreCorruptError: Tokens that others are derived from differ from their checksums.
     """
+    # without the lock first: a home that is complete may be on a read-only file system
     jobs = _cached_jobs(spec, outputs)
     origins: Mapping[str, StoreEntry] = {}
     if jobs is None:

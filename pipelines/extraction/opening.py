@@ -77,7 +77,7 @@ def open_all(spec: ExtractSpec, progress: Progress = SILENT) -> ResolvedExtracti
 
 
 def _check_rows(spec: ExtractSpec, source: Source) -> None:
-    """Refuse a table of which more rows cannot be read than `on_error` allows, if it is given."""
+    """Refuse a table with more unreadable rows than `on_error` allows, where that is given."""
     rows = source.skipped_rows()
     allowed = len(rows) if spec.on_error is None else spec.allowed_bad(len(rows))
     if len(rows) > allowed:

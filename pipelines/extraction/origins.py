@@ -55,7 +55,7 @@ def as_begun(description: StoreDescription, home: Path) -> StoreDescription:
 
 
 def pass_of(description: StoreDescription, origin: StoreEntry | None) -> tuple[str, int, str]:
-    """Return what the stores that one pass fills have in common."""
+    """Return the value that the stores of one pass have in common."""
     return description.modality, description.rows_per_shard, "" if origin is None else origin.key
 
 

@@ -32,7 +32,8 @@ def encode_within_memory(
         return [join_padded(of_layer) for of_layer in zip(*encoded, strict=True)]
     try:
         return encoder.encode_layers(prepared, layers)
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on a CPU
+    # torch has an error of its own for a GPU, and raises RuntimeError on a CPU
+    except (MemoryError, RuntimeError) as error:
         if lack_of_memory(error) is None:
             raise
         if len(prepared) == 1:

@@ -74,6 +74,7 @@ class ShardWriter(Filling):
         # a shard; texts are sorted by length within a shard, so that all of the next one are
         rows = self.jobs[0].store.description.rows_per_shard
         ahead = rows if self._reads_texts else min(self.batch_size, rows)
+        # filled as positions are asked for, so in the order in which prepared items come back
         claimed: deque[tuple[int, list[StoreJob]]] = deque()
         ready = prefetch(
             self._prepare,
@@ -107,6 +108,7 @@ class ShardWriter(Filling):
         try:
             content = read_item(item, self._modality)
         except UnreadableItemError as error:
+            # the key stands for the files as they were: a row less would be another dataset's
             if isinstance(error, MissingFileError) and not self._was_absent(item):
                 raise DatasetChangedError(
                     f"{error}, though it was there when extraction began: put it back, or run the "

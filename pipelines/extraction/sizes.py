@@ -100,6 +100,7 @@ def _count_tokens(output: Output, items: Sequence[Item]) -> int:
     encoder = output.encoder
     total = 0
     for index in sample:
-        with suppress(UnreadableItemError):  # it will have no row
+        # an item that cannot be read will have no row to count
+        with suppress(UnreadableItemError):
             total += encoder.size(encoder.prepare(items[index]))
     return round(total / len(sample) * len(items))

@@ -29,7 +29,8 @@ def threads_kept() -> Iterator[None]:
 
 def lower_thread_priority() -> None:
     """Let this thread run when others do not want the processor, where the system can do that."""
-    if sys.platform == "linux":  # elsewhere a number of a thread would be taken for a process
+    # elsewhere the number of a thread would be taken for that of a process
+    if sys.platform == "linux":
         with suppress(OSError):
             priority = os.getpriority(os.PRIO_PROCESS, get_native_id())
             os.setpriority(os.PRIO_PROCESS, get_native_id(), priority + 10)

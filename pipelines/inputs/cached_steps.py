@@ -109,7 +109,7 @@ RowReader: TypeAlias = FeatureReader | PooledRows
 
 
 def pooled_shape(adapter: Adapter, side: Side, num_rows: int) -> PooledShape:
-    """Return what the first steps of a side leave of so many rows."""
+    """Return the shape that the first steps of a side give to a number of rows."""
     width = adapter.fixed_width(side)
     return PooledShape(
         num_steps=adapter.num_fixed(side),

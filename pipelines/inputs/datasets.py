@@ -222,6 +222,7 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
         ]
     images = list(source.items(split, Modality.IMAGE)[:PREVIEWED])
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
+    # only texts of these images are read: a dataset may have millions
     linked = [(image, text) for image, text in pairs.links if image in texts_of]
     linked_texts = {text for _, text in linked}
     by_id = {

@@ -114,7 +114,7 @@ class PairDataset(ABC):
         """Find out who belongs to whom, and set the attributes that say so."""
 
     def pool_once(self, adapter: Adapter, *, device: torch.device, is_float32: bool) -> None:
-        """Have `sources` keep what the first steps of an adapter make of each row, if it fits.
+        """Keep the output of an adapter's first steps for each row in `sources`, where it fits.
 
         See `cached_steps.pool_once`.
         """
@@ -140,7 +140,7 @@ class PairDataset(ABC):
 
     @abstractmethod
     def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
-        """Let what belongs to a text belong to all that say the same.
+        """Give each text the items of all texts that say the same.
 
         `same` has the rows that say the same as each row that is not alone with what it says.
         """
@@ -223,7 +223,7 @@ class PairDataset(ABC):
 
     @abstractmethod
     def relations(self, images: Int64[np.ndarray, " n"]) -> Relations:
-        """Return what is embedded to evaluate these images, and what is right.
+        """Return the rows that evaluate these images, and the relevant ones among them.
 
         Raises:
             SpecError: Nothing of it has a right answer.

@@ -515,7 +515,7 @@ def _times(entries: Iterable[StoreEntry]) -> list[float]:
 def require_stores(
     home: Path, query: StoreQuery, progress: Progress = SILENT
 ) -> dict[Side, StoreEntry]:
-    """Return `choose_stores`, or say what is there and what to run.
+    """Return the stores of a query, or refuse it with those that are there and what to run.
 
     Raises:
         LightalignError: See `refuse`.
@@ -765,7 +765,7 @@ def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
 
 
 def refuse_graded(pairs: Pairs, dataset: str, *, home: Path) -> None:
-    """Refuse what aligns two sides on a dataset of which nothing belongs together.
+    """Refuse to align two sides of a dataset in which no items belong together.
 
     Raises:
         SpecError: The dataset holds graded pairs of texts.

@@ -23,7 +23,7 @@ class TextReader:
         self._around, self._unknown = self._probe()
 
     def warnings(self, text: str) -> list[str]:
-        """Return what to know of what is found by a text."""
+        """Return the warnings about answers that are found by a text."""
         warnings = []
         read = self.num_read(text)
         if read < len(text.rstrip()):

@@ -37,7 +37,8 @@ def _equal_in_cells(
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
     """Return rows, rising, and the first row of each one's cell that it is equal to."""
     mixing = np.random.default_rng(1).integers(2**62, size=places.shape[1]) * 2 + 1
-    cells = (np.floor(places).astype(np.int64) * mixing).sum(axis=1)  # wraps around, as a hash
+    # int64 wraps around, as a hash may
+    cells = (np.floor(places).astype(np.int64) * mixing).sum(axis=1)
     # a cell may hold several sets of equal rows: each turn settles the first set of every cell
     left = np.arange(len(vectors))
     rows, firsts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]

@@ -144,7 +144,8 @@ def spearman(
     Not a number where one side does not vary.
     """
     count = weights.sum(axis=1)
-    middle = (count[:, None] + 1) / 2  # the mean of all ranks, whatever the ties
+    # the mean of all ranks is this whatever the ties
+    middle = (count[:, None] + 1) / 2
     x, y = (ranking.ranks(weights) - middle for ranking in (first, second))
     products = (x, y, x**2, y**2, x * y)
     return _correlation([(weights * values).sum(axis=1) / count for values in products], [0.0, 0.0])

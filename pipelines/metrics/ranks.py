@@ -157,7 +157,8 @@ def _count_wrong(
     for start in range(0, len(gallery), size):
         block = gallery[start : start + size].T
         scores = memory[: len(queries) * block.shape[1]].reshape(len(queries), -1)
-        np.matmul(queries, block, out=scores)  # fresh memory for each would take a tenth longer
+        # fresh memory for each block would take a tenth longer
+        np.matmul(queries, block, out=scores)
         inside = slice(*np.searchsorted(rows, (start, start + size)))
         scores[lines[inside], rows[inside] - start] = -np.inf
         num_wrong += _count_above(scores, least, offsets)

@@ -80,7 +80,8 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     timed = time_training(trainer)
     predicted = predict_memory(trainer)
     epochs = trainer.course.epochs
-    whole = trainer.num_steps / trainer.course.epoch_steps  # the last may be cut short
+    # the last epoch may be cut short
+    whole = trainer.num_steps / trainer.course.epoch_steps
     seconds = whole * timed.epoch_seconds + epochs * timed.validation_seconds
     return TrainEstimate(
         preset=preset,
@@ -148,7 +149,8 @@ def time_training(trainer: Trainer) -> TimedTraining:
     with trainer.seeded():
         num_steps, first_seconds = _time_steps(trainer)
         batch_seconds = first_seconds
-        if trainer.stores.pooled:  # the same batches again, whose rows are pooled by now
+        # the same batches again, whose rows are pooled by now: the difference is the pooling
+        if trainer.stores.pooled:
             _, batch_seconds = _time_steps(trainer, most=num_steps)
         validation_seconds = _time_validation(trainer)
     return TimedTraining(
@@ -202,7 +204,8 @@ def _time_validation(trainer: Trainer) -> float:
     sample = trainer.validation.sample(_IMAGES)
     teacher = sample.teacher() if trainer.objective.needs_teacher else None
     if sample.stores.pooled:
-        sample.embed(trainer.adapter, trainer.device)  # of all validations but the first
+        # only the first validation pools its rows; what is timed stands for all the others
+        sample.embed(trainer.adapter, trainer.device)
     began = time.perf_counter()
     sample.measure(
         trainer.adapter,

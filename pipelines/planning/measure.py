@@ -61,7 +61,8 @@ def main() -> None:
 def peak_of_steps(step: PlannedStep) -> int:
     """Return the bytes that three steps take at most, above what this process has without them."""
     few = replace(step.options, batch_size=2, chunk_size=min(step.options.chunk_size, 1))
-    take_steps(replace(step, options=few))  # loads libraries
+    # the first step loads libraries, which are no part of a step's memory
+    take_steps(replace(step, options=few))
     if step.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(step.device)

@@ -7,6 +7,7 @@ what every tensor of a step of many takes, and when it comes and goes; the peak 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,8 +16,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from ...adapters.objective import PairBatch
+from ...adapters.objective import Loss, Objective, PairBatch
 from ...featcache.encoders.memory import LiveTensors
+from ...featcache.errors import SpecError
 from ...featcache.types import Side
 from ..inputs.cached_steps import POOLING_BYTES
 from ..inputs.pooled_shape import PooledShape
@@ -41,28 +43,46 @@ class Allocations:
         ends: How many tensors have been made when each is freed.
         is_gradient: Whether it becomes the gradient of a weight.
         is_loss: Whether it is made by the objective, or for the gradient of its loss.
+        is_block: Whether it is one of those whose logits are made in blocks where they are many.
     """
 
     differences: Int64[np.ndarray, "order tensors"]
     ends: Int64[np.ndarray, " tensors"]
     is_gradient: Bool[np.ndarray, " tensors"]
     is_loss: Bool[np.ndarray, " tensors"]
+    is_block: Bool[np.ndarray, " tensors"]
 
     @classmethod
     def recorded(
-        cls, live: LiveTensors, gradients: Iterable[Tensor] = (), loss: slice = slice(0)
+        cls,
+        live: LiveTensors,
+        gradients: Iterable[Tensor] = (),
+        loss: slice = slice(0),
+        blocks: Iterable[slice] = (),
     ) -> "Allocations":
         """Return those of one size."""
         count = len(live.sizes)
-        is_gradient, is_loss = np.zeros((2, count), dtype=bool)
+        is_gradient, is_loss, is_block = np.zeros((3, count), dtype=bool)
         is_gradient[[n for g in gradients if (n := live.number_of(g)) is not None]] = True
         is_loss[loss] = True
+        for block in blocks:
+            is_block[block] = True
         ends = np.array([count if end is None else end for end in live.ends], dtype=np.int64)
-        return cls(np.array([live.sizes], dtype=np.int64), ends, is_gradient, is_loss)
+        return cls(np.array([live.sizes], dtype=np.int64), ends, is_gradient, is_loss, is_block)
 
     @classmethod
     def fitted(cls, recordings: "Sequence[Allocations]") -> "Allocations":
-        """Return what recordings of 2, 3 and perhaps 4 rows tell of all others."""
+        """Return what recordings of 2, 3 and perhaps 4 rows tell of all others.
+
+        Raises:
+            SpecError: They made other tensors, as with so many captions that even few images have
+                logits in blocks.
+        """
+        if len({len(recording.ends) for recording in recordings}) > 1:
+            raise SpecError(
+                "a step of this many texts is made in other parts at every size, and so no larger "
+                "one can be planned: lower the captions"
+            )
         sizes = np.concatenate([recording.differences for recording in recordings])
         orders = [np.diff(sizes, n=order, axis=0)[0] for order in range(len(sizes))]
         return replace(recordings[-1], differences=np.array(orders))
@@ -98,7 +118,10 @@ class StepMemory:
     def __init__(self, planned: PlannedStep) -> None:
         self._modules = modules = planned.modules(_CPU)
         self._queue = queue = planned.options.queue
-        if (most_logits := modules.objective.most_logits) is not None:
+        # the objective, or the one that it holds
+        parts = [part for part in modules.objective.modules() if isinstance(part, Objective)]
+        self._blocked = next((part for part in parts if part.most_logits is not None), None)
+        if self._blocked is not None and (most_logits := self._blocked.most_logits) is not None:
             # of a longer one large steps make their loss in blocks, all of one size; so might small
             # steps, and then not all three in the same tensors
             texts = _ROWS[-1] * planned.shape.texts
@@ -152,7 +175,8 @@ class StepMemory:
         chunks = {side: min(chunk_size, count) for side, count in rows.items()}
         features = max(count * shape.row_bytes(side) for side, count in chunks.items())
         num_chunks = sum(-(-count // chunk_size) for count in rows.values())
-        states = num_chunks * torch.get_rng_state().nbytes  # a chunk begins twice with the same
+        # a chunk is embedded twice, each time from the same random state, which is kept until then
+        states = num_chunks * torch.get_rng_state().nbytes
         embeddings = self._bytes_of_embeddings(rows)
         loss = int(step.at_peak(self._bytes_of_step(rows) * step.is_loss).sum())
         yield self._moment(rows, features, 0, 0, loss + 2 * embeddings + states)
@@ -173,10 +197,11 @@ class StepMemory:
         activations: int,
         loss: int = 0,
     ) -> PeakMemory:
-        """Return what is in memory at a moment, with what is there all the time."""
+        """Return the memory of one moment, with what is there all the time."""
         shape, queue = self._planned.shape, self._queue
         first, second = rows.values()
-        loss += first * second + (first + second) * queue  # marks of who belongs to whom
+        # a byte for each pair that says who belongs to whom
+        loss += first * second + (first + second) * queue
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
         if self._modules.objective.needs_teacher:
             loss += sum(count * shape.widths[side] for side, count in rows.items()) * _FLOAT_BYTES
@@ -201,12 +226,11 @@ class StepMemory:
 
     def _bytes_of_step(self, rows: Mapping[Side, int]) -> Int64[np.ndarray, " tensors"]:
         num_bytes = self._step.num_bytes(rows[self._planned.shape.sides[0]])
-        most_logits = self._modules.objective.most_logits
-        if most_logits is None:
+        if self._blocked is None or self._blocked.most_logits is None:
             return num_bytes
         # a loss that is made in blocks has no more logits than that in one tensor
-        most = max(most_logits * _FLOAT_BYTES, self._bytes_of_embeddings(rows))
-        return np.where(self._step.is_loss, np.minimum(num_bytes, most), num_bytes)
+        most = max(self._blocked.most_logits * _FLOAT_BYTES, self._bytes_of_embeddings(rows))
+        return np.where(self._step.is_block, np.minimum(num_bytes, most), num_bytes)
 
     def _bytes_of_embeddings(self, rows: Mapping[Side, int]) -> int:
         return sum(rows.values()) * self._modules.adapter.out_width * _FLOAT_BYTES
@@ -218,21 +242,38 @@ class StepMemory:
         batch = self._planned.batch(images, _CPU, teacher=objective.needs_teacher)
         self._set_gradients(there=self._accumulates)
         loss_bounds: list[int] = []
+        block_bounds: list[int] = []
 
         def note(*_: object) -> None:
             loss_bounds.append(len(live.sizes))
 
+        def note_block(*_: object) -> None:
+            block_bounds.append(len(live.sizes))
+
+        def note_blocked(_: object, __: object, loss: Loss) -> None:
+            note_block()
+            loss.total.register_hook(note_block)  # type: ignore[no-untyped-call]
+
         def note_loss(_: object, arguments: tuple[PairBatch]) -> None:
             note()
             for embeddings in (arguments[0].image, arguments[0].text):
-                if embeddings.requires_grad:  # a gradient that arrives here has left the objective
+                # a gradient that arrives at the embeddings has left the objective
+                if embeddings.requires_grad:
                     embeddings.register_hook(note)  # type: ignore[no-untyped-call]
 
-        with objective.register_forward_pre_hook(note_loss), LiveTensors() as live:
+        with ExitStack() as hooks, LiveTensors() as live:
+            hooks.enter_context(objective.register_forward_pre_hook(note_loss))
+            if self._blocked is not None:
+                hooks.enter_context(self._blocked.register_forward_pre_hook(note_block))
+                hooks.enter_context(self._blocked.register_forward_hook(note_blocked))
             step.add_gradient(batch)
-        start, end = [*loss_bounds, len(live.sizes)][:2]  # the other side's arrives much later
+        # the first of them ends the loss: the other side's gradient arrives much later
+        start, end = [*loss_bounds, len(live.sizes)][:2]
+        # forwards and, from when its gradient is asked for, backwards
+        bounds = [*block_bounds, end]
+        blocks = [slice(*bounds[:2]), slice(*bounds[2:4])] if block_bounds else []
         gradients = [p.grad for p in self._modules.parameters if p.grad is not None]
-        return Allocations.recorded(live, gradients, slice(start, end))
+        return Allocations.recorded(live, gradients, slice(start, end), blocks)
 
     def _record_chunk(self, side: Side, rows: int) -> Allocations:
         """Return the tensors that a chunk makes whose gradient is added to that of others."""
@@ -245,7 +286,7 @@ class StepMemory:
         return Allocations.recorded(live)
 
     def _update(self) -> int:
-        """Let the optimiser make its moments, and return what its next step takes meanwhile."""
+        """Let the optimiser make its moments, and return the peak bytes of its next step."""
         step = self._planned.train_step(self._modules, _ROWS[0], _CPU)
         # twice, as the first one makes moments that stay, and no later one does
         for _ in range(2):

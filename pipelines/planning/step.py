@@ -84,7 +84,7 @@ class InputShape:
 
 
 class _FullQueue:
-    """A queue that is full, and of which everything is a negative of every row."""
+    """Full queue, all of which is negative for every row."""
 
     def __init__(self, remembered: QueuedNegatives) -> None:
         self._remembered = remembered
@@ -93,7 +93,7 @@ class _FullQueue:
         return self._remembered
 
     def add(self, rows: BatchRows, pairs: PairBatch) -> None:
-        """Keep what is there, which takes as much memory as anything else."""
+        """Keep the queue as it is, which takes as much memory as any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,8 @@ def planned_step(spec: PlanSpec) -> PlannedStep:
     device = resolve_device(spec.device)
     image_tokens = spec.image_tokens or image.layout.tokens_per_item
     assert image_tokens is not None, "images have as many tokens each"
-    mixes = options.mixup.alpha > 0  # items of one token, in float32
+    # only items of one token are mixed, in float32
+    mixes = options.mixup.alpha > 0
     shape = InputShape(
         tokens={
             Modality.IMAGE: 1 if mixes else image_tokens,

@@ -90,6 +90,7 @@ def _pull(
         if sharpness > _SINGLE:
             exponents = sharpness * (scores.astype(np.float64) - 1.0)
         total += np.exp(exponents).sum(axis=0, dtype=np.float64)
-    smallest = np.finfo(np.float64).tiny  # a row that no query but itself may find
+    # of a row that no query but its own may find the sum is 0, which has no logarithm
+    smallest = np.finfo(np.float64).tiny
     pull = np.log(np.maximum(total, smallest)) / sharpness + 1.0
     return pull.astype(np.float32), first

@@ -58,7 +58,8 @@ def prepare_training(index: faiss.Index) -> list[faiss.ProductQuantizer]:
                 clustering.min_points_per_centroid = 1
     quantizers = []
     for rotation in _rotations(index):
-        if rotation.d_out % rotation.M == 0:  # else FAISS says so
+        # what does not divide is left to FAISS, which refuses it in its own words
+        if rotation.d_out % rotation.M == 0:
             quantizer = faiss.ProductQuantizer(rotation.d_out, rotation.M, _OPQ_BITS)
             quantizer.cp.min_points_per_centroid = 1
             rotation.pq = quantizer
@@ -75,7 +76,8 @@ def forget_training(index: faiss.Index) -> None:
 def _rotations(index: faiss.Index) -> Iterator[faiss.OPQMatrix]:
     for part in parts(index):
         if isinstance(part, faiss.IndexPreTransform):
-            chain: Any = part.chain  # a vector of C++, which the stubs call a list
+            # a vector of C++, which the stubs call a list
+            chain: Any = part.chain
             for place in range(chain.size()):
                 transform = faiss.downcast_VectorTransform(chain.at(place))
                 if isinstance(transform, faiss.OPQMatrix):

@@ -116,7 +116,7 @@ def compare_with_flat(
 
 
 def _efforts(index: faiss.Index, num: int) -> list[_Effort]:
-    """Return what can be set, with the values to try, each twice the one before."""
+    """Return the settings of an index with the values to try, each twice the one before."""
     efforts = []
     inside = list(parts(index))
     inverted = faiss.try_extract_index_ivf(index)
@@ -166,7 +166,7 @@ def _found(
 def _timed(
     call: Callable[[], tuple[np.ndarray, np.ndarray]],
 ) -> tuple[tuple[np.ndarray, np.ndarray], float]:
-    """Return what a call returns and its seconds: the median of several calls where it is short."""
+    """Return the result of a call and its seconds: the median of several where it is short."""
     seconds: list[float] = []
     began = ended = time.perf_counter()
     while not seconds or (ended - began < LEAST_SECONDS and len(seconds) < _MOST_CALLS):

@@ -176,7 +176,8 @@ def _look_up(
         scores, rows = search(index, direction.queries[block], depth)
         if reranker is not None:
             scores, rows = rerank(reranker, rows, first=start)
-        scores[rows < 0] = -np.inf  # there is no such answer: the last row would be meant
+        # FAISS fills up with -1, by which NumPy would mean the last row
+        scores[rows < 0] = -np.inf
         ranks[block] = ranks_in_top(
             scores,
             np.where(rows < 0, num_gallery, rows),

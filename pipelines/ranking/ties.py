@@ -41,14 +41,15 @@ class Ties:
 
     @property
     def warning(self) -> str | None:
-        """Return what to know of them, or None where there are none."""
+        """Return the warning about ties, or None where there are none."""
         if not self.num_rows:
             return None
         gallery = self.name.rpartition("_to_")[2].replace("_", " ")
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
         advice = hopeless = ""
-        if self.usual_rule and "image" not in gallery:  # by another rule ties say something else
+        # by another rule equal texts are right answers, and a tie says something else
+        if self.usual_rule and "image" not in gallery:
             advice = "; --same-text positive counts equal texts as right"
         if self.num_hopeless:
             hopeless = (

@@ -137,7 +137,8 @@ def _retrieval_table(title: str, metrics: Mapping[str, Any]) -> Table:
             )
             shown_parts["recall"] = {**numbers["recall"], str(last): point.table()}
         subjects[f"{_words(name)}\ngallery of {numbers['num_gallery']:,}"] = shown_parts
-    next(iter(subjects.values()))["recall_sum"] = metrics["recall_sum"]  # of both directions
+    # the sum is of both directions and is shown once, beside the first
+    next(iter(subjects.values()))["recall_sum"] = metrics["recall_sum"]
     return number_table(title, subjects)
 
 

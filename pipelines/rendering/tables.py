@@ -23,12 +23,16 @@ class ResultTable(Table):
     """
 
     def __init__(self, title: str | None = None) -> None:
-        super().__init__(
-            title=title and printable(title),
-            title_justify="left",
-            box=None,
-            header_style="bold",
-        )
+        super().__init__(box=None, header_style="bold")
+        self._above = title and Text(printable(title), style="table.title")
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterable[ConsoleRenderable | RichCast | str | Segment]:
+        """Yield the title, which a narrow table would fold if it were its own, and the table."""
+        if self._above:
+            yield self._above
+        yield from super().__rich_console__(console, options)
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
         """Add a column; a newline in its header is kept."""
@@ -102,8 +106,8 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) 
 
     Args:
         rows: The cells of each row, by column.
-        below: Columns that move to a line below their row where the table is wider than the
-            terminal: then nothing is cut and no word is folded.
+        below: Columns that move, as far as the rows have them, to a line below their row where the
+            table is wider than the terminal: then nothing is cut and no word is folded.
     """
     if not rows:
         return ResultTable()
@@ -116,5 +120,5 @@ def rows_table(rows: Sequence[Mapping[str, Any]], *, below: Sequence[str] = ()) 
         numeric=[
             any(isinstance(row.get(column), int | float) for row in rows) for column in columns
         ],
-        below=[columns.index(column) for column in below],
+        below=[columns.index(column) for column in below if column in columns],
     )

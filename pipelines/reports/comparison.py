@@ -98,7 +98,8 @@ class Compared:
         for run, report in self.reports.items():
             alone = len(self.reports) == 1
             for curve in report.get("curves", ()):
-                if "lines" not in curve:  # a matrix is of one run
+                # a matrix is of one run and has nothing to stand beside
+                if "lines" not in curve:
                     title = curve["title"] if alone else f"{run}: {curve['title']}"
                     by_title[title] = {**curve, "title": title}
                     continue

@@ -135,7 +135,8 @@ class FailurePictures:
         except PermissionError as error:
             self.notes.append(f"{path} cannot be read: {error.strerror}")
             return None
-        except StoreCorruptError as error:  # what the ids were is gone with the stores
+        # which items the ids stood for is gone with the stores
+        except StoreCorruptError as error:
             if path.is_file():
                 self.notes.append(str(error))
             return None

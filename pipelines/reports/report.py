@@ -41,7 +41,8 @@ def run(spec: ReportSpec, progress: Progress = SILENT) -> ReportReport:
     """
     parts = read_runs(spec.home, spec.runs)
     path = spec.out or _default_path(spec.home, parts)
-    if spec.out is None:  # beside what it is about; the name is ours, whatever is there
+    # beside what it is about; the name is ours, whatever is there
+    if spec.out is None:
         check_file(path, option="the page", force=True)
     notes = [line for part in parts for line in part.unread]
     compared = compare(parts)
@@ -141,7 +142,8 @@ def _facts(part: RunPart) -> dict[str, Any]:
         "seed": command.get("seed", ""),
         "minutes": f"{part.report.get('seconds', 0) / 60:.1f}",
     }
-    if not part.report:  # nothing was trained
+    # where nothing was trained there is nothing to tell of it
+    if not part.report:
         facts = dict.fromkeys(facts, "")
     return {"name": part.name, "facts": facts, "spec": spec}
 

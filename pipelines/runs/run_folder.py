@@ -223,7 +223,8 @@ def _give_name(prepared: Path, home: Path, name: str | None) -> Path:
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
                 raise
-            check_name(home, name)  # another process may have made it meanwhile
+            # asked again: another process may have made it meanwhile
+            check_name(home, name)
             if name is None:
                 continue
             raise SpecError(f"{folder} is there and holds no run: take another name") from error
@@ -475,7 +476,8 @@ def find_unfinished(home: Path, run: str) -> Path:
     """
     for folder in _places(home, run):
         if is_there(folder / REPORT):
-            with suppress(OSError):  # of a run that may only be read
+            # a run may be another user's, and only be read
+            with suppress(OSError):
                 tidy(folder)
             raise RunNotFoundError(f"the run in {folder} has finished: there is nothing to go on")
         if is_there(folder / SPEC):
@@ -490,7 +492,7 @@ def find_unfinished(home: Path, run: str) -> Path:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a finished run needs no longer, and what those left who were killed at it.
+    """Remove files that a finished run no longer needs, and the leftovers of killed processes.
 
     Raises:
         LockError: The file system has no locks.

@@ -14,7 +14,7 @@ from ...featcache.regular_files import is_file, is_there
 from . import index_files, run_folder
 from .log_reading import require_log
 from .run_folder import RunState
-from .schemas import Evaluation, check_evaluation
+from .schemas import EvaluationReport, check_evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +160,12 @@ def _described(spec: Table) -> dict[str, Any]:
     }
 
 
-def read_evaluations(folder: Path) -> tuple[dict[str, Evaluation], list[str]]:
+def read_evaluations(folder: Path) -> tuple[dict[str, EvaluationReport], list[str]]:
     """Return the evaluations of a run by file name, and why which others are passed over.
 
     They are no part of the run: it is whole without them, and each can be measured again.
     """
-    evaluations: dict[str, Evaluation] = {}
+    evaluations: dict[str, EvaluationReport] = {}
     unread = []
     for path in atomic_files.matching(folder, "*.json"):
         if path.name == run_folder.REPORT:
@@ -179,7 +179,7 @@ def read_evaluations(folder: Path) -> tuple[dict[str, Evaluation], list[str]]:
 
 
 def way_out(path: Path, error: Exception) -> str:
-    """Return how to be rid of what is no evaluation; what may not be read may be one."""
+    """Return how to remove a file that is no evaluation; one that may not be read may be one."""
     if isinstance(error, PermissionError):
         return ""
     return f"; `{shlex.join(['rm', '-r', str(path.absolute())])}` removes it"
@@ -193,7 +193,7 @@ def _first_recall(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _headlines(
-    folder: Path, evaluations: Mapping[str, Evaluation], report: Mapping[str, Any]
+    folder: Path, evaluations: Mapping[str, EvaluationReport], report: Mapping[str, Any]
 ) -> dict[str, float]:
     """Return the numbers that tell runs apart: of the last retrieval, or else of the validation."""
     retrievals = sorted(

@@ -212,7 +212,7 @@ class TrainedRecord(TypedDict):
     stores: NotRequired[StoresRecord]
 
 
-class Evaluation(TypedDict):
+class EvaluationReport(TypedDict):
     """Report of one evaluation."""
 
     schema: int
@@ -231,13 +231,14 @@ class Evaluation(TypedDict):
     warnings: NotRequired[list[str]]
 
 
-def check_evaluation(report: Any, *, where: Path) -> Evaluation:
+def check_evaluation(report: Any, *, where: Path) -> EvaluationReport:
     """Return the report of an evaluation as it is, after it was compared with its type.
 
     Raises:
         StoreCorruptError: It is no report of an evaluation.
     """
-    checked: Evaluation = check(report, Evaluation, where=where)
+    checked: EvaluationReport = check(report, EvaluationReport, where=where)
+    # how deep the tables of numbers are differs by kind, which no type says
     _check_metrics(checked["metrics"], "metrics", where=where)
     for failure in checked.get("failures", ()):
         if not isinstance(failure["query"], str) and "texts" in failure:
@@ -263,6 +264,7 @@ def _check_metrics(metrics: Mapping[str, Any], within: str, *, where: Path) -> N
 def _check_curve(curve: CurveRecord, *, where: Path) -> None:
     if "matrix" in curve:
         names = curve.get("names", [])
+        # a square: as many rows as names, and each as long
         _check_lengths(where, "curves", names, curve["matrix"], *curve["matrix"])
     elif "lines" not in curve:
         raise StoreCorruptError(f"{where}: a curve has neither lines nor a matrix")

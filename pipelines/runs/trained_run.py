@@ -90,7 +90,7 @@ class TrainedRun:
         return adapter.to(self.device)
 
     def query(self, side: Side) -> SideQuery:
-        """Return which stores hold what this side of the adapter reads.
+        """Return the query for the stores that this side of the adapter reads.
 
         Raises:
             SpecError: The run has no such side.

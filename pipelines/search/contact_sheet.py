@@ -149,5 +149,6 @@ def _draw(sheet: Image.Image, cell: Cell, left: int, top: int, *, letters: int) 
     lines = [*_caption(cell, letters), *wrap(printable(" ".join(cell.text.split())), letters)]
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines[: _SIDE // _LINE if cell.picture is None else _LINES]):
-        shown = line[:letters].encode("utf-8", "backslashreplace").decode()  # fonts want UTF-8
+        # Pillow encodes text as UTF-8, which halves of surrogate pairs have no form in
+        shown = line[:letters].encode("utf-8", "backslashreplace").decode()
         draw.text((left, top + number * _LINE), shown, fill="black", font=font)

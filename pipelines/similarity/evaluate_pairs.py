@@ -128,6 +128,7 @@ class PairEvaluator:
         self, label: str, cosines: Float64[np.ndarray, " n"]
     ) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
         grades = self.split.unit_grades
+        # sorted once: draws change how often a pair counts, never the order of the values
         rankings = ValueOrder(cosines), ValueOrder(grades)
 
         def statistics(
@@ -144,6 +145,7 @@ class PairEvaluator:
         sizes = {name: num for name, (num, _) in bins.items()}
         within = partial(shares_within, cosines, grades, tolerance=_SHOWN_TOLERANCE)
         numbers = self._numbers(label, within, {}, shares=sizes)
+        # a share of a bin rests on the pairs of that bin, not on all
         metrics["within"] = {
             name: replace(number, num=sizes[name]) for name, number in numbers.items()
         }
@@ -278,6 +280,7 @@ def worst_pairs(
 
     Where their texts are not found there are ids alone.
     """
+    # by ranks, as cosines and grades have no unit in common
     ones = np.ones((1, len(split)), dtype=np.int64)
     ranks = [ValueOrder(values).ranks(ones)[0] for values in (cosines, split.grades)]
     worst = np.argsort(-np.abs(ranks[0] - ranks[1]), kind="stable")[:_NUM_WORST].tolist()

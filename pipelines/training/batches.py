@@ -239,7 +239,7 @@ class Batches:
     def _load_share(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
-        """Return what loads this process's groups, and which row each one of all groups is."""
+        """Return the loaders of this process's groups, and the row at each place of all groups."""
         shares = self.processes.shares(len(rows))
         # stable, so that every process knows the order of the groups that others load
         orders = [share[np.argsort(reader.lengths[rows[share]], kind="stable")] for share in shares]

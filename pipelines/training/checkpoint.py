@@ -245,7 +245,8 @@ def _checked(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Train
     Raises:
         ValueError: Its checksum differs.
     """
-    counts = written.get("counts", written)  # earlier versions wrote nothing beside the counts
+    # earlier versions wrote the counts alone, without a table around them
+    counts = written.get("counts", written)
     check(counts, TrainingState, where="its metadata")
     if "checksum" in written and written["checksum"] != _checksum(counts, tensors):
         raise ValueError("its checksum differs")

@@ -66,13 +66,15 @@ class ProcessGroup:
             return share
         sizes = [len(rows) for rows in self.shares(num_rows)]
         assert sizes[self.rank] == len(share), "these are not the embeddings of the share"
-        padded = share.new_zeros(max(sizes), share.shape[1])  # all must send equally much
+        # an all-gather wants tensors of one size from all processes
+        padded = share.new_zeros(max(sizes), share.shape[1])
         padded[: len(share)] = share.detach()
         gathered = [torch.empty_like(padded) for _ in sizes]
         with _with_others():
             distributed.all_gather(gathered, padded)
         parts = [part[:size] for part, size in zip(gathered, sizes, strict=True)]
-        parts[self.rank] = share  # with its graph, which no message carries
+        # our own share keeps its graph, which no message carries
+        parts[self.rank] = share
         return torch.cat(parts)
 
     def all_reduce_gradients(
@@ -174,7 +176,8 @@ class ProcessGroup:
         state = states[str(self.rank)]
         size = len(torch.get_rng_state())
         torch.set_rng_state(state[:size].clone())
-        if device.type == "cuda" and len(state) > size:  # begun on a GPU, too
+        # the generator of a GPU follows that of the CPU where the run was begun on one
+        if device.type == "cuda" and len(state) > size:
             torch.cuda.set_rng_state(state[size:].clone(), device)
 
     # bytes of JSON, as torch's broadcast of objects would pickle them

@@ -56,7 +56,8 @@ def fit(
                 plan, home=spec.home, seed=spec.seed, device=device, processes=processes
             )
         notes = _notes_of_first_tokens(trainer, device, is_begun=is_begun)
-        processes.barrier()  # one that cannot train ends before anything is written
+        # a process that cannot train ends all of them before anything is written
+        processes.barrier()
 
         def begin() -> str:
             folder = held.enter_context(open_folder())

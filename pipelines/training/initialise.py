@@ -179,7 +179,10 @@ def blocks_before(
         block = rows[start : start + size]
         groups, order = reader.padded_groups(block, GROUPS)
         features = np.concatenate(
-            [adapter.before(group.to(device), side, name).cpu().numpy() for group in groups]
+            [
+                adapter.features_before(group.to(device), side, name).cpu().numpy()
+                for group in groups
+            ]
         )
         in_order = np.empty_like(features)
         in_order[order] = features

@@ -98,7 +98,8 @@ class RunLog:
             return
         with naming(self._lines):
             if self._lines.exists():
-                check_regular(self._lines)  # a pipe would wait for its reader
+                # opening a pipe would wait for its reader
+                check_regular(self._lines)
             with self._lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         if self._events is not None:
@@ -135,7 +136,8 @@ class _Events:
                 self._write(step=next_step, session_log=start)
                 self._file.flush()
         except BaseException:
-            with suppress(OSError):  # the same once more
+            # closing flushes, and fails as the write before it did
+            with suppress(OSError):
                 self._file.close()
             raise
 
@@ -163,7 +165,8 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
     `train/waiting` is the share of the epoch in which the next batch was not ready, in [0, 1].
     """
     numbers: dict[str, float] = {}
-    if "loss" in record:  # not in that of a closed form
+    # a closed form has no loss
+    if "loss" in record:
         numbers = {
             "train/loss": record["loss"],
             **{f"train/{name}": value for name, value in record["parts"].items()},

@@ -71,7 +71,8 @@ class MovingAverage:
 
 def _lion(groups: list[dict[str, Any]], *, lr: float) -> Optimizer:
     """Build Lion (Chen et al. 2023, arXiv 2302.06675, algorithm 2), which PyTorch lacks."""
-    from timm.optim.lion import Lion  # imports all of timm, which no other optimiser needs
+    # imports all of timm, which no other optimiser needs
+    from timm.optim.lion import Lion
 
     built: Optimizer = Lion(groups, lr=lr)
     return built

@@ -211,4 +211,5 @@ def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:
     keys = [override.partition("=")[0].strip() for override in overrides]
     options = [f"towers.{side}.{step}.OPTION" for side, steps in towers.items() for step in steps]
     options += [f"{key.removesuffix('.part')}.OPTION" for key in keys if key.endswith(".part")]
-    check_set_keys([key for key in keys if re.match(r"towers(\.[^.]+){3}", key)], options)
+    of_steps = [each for each in overrides if re.match(r"\s*towers(\.[^.=]+){3}", each)]
+    check_set_keys(of_steps, options)

@@ -59,7 +59,8 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
 def _choose_validation(
     home: Path, stores: StorePair, wanted: DatasetQuery, asked: str | float, progress: Progress
 ) -> tuple[StorePair | None, float]:
-    if wanted.opened is None:  # the newest of a name may be other data by now
+    # the newest stores of a name may be of other data by now
+    if wanted.opened is None:
         wanted = DatasetQuery.of_trained(None, describe_pair(stores), home=home, options=None)
     if asked == "none":
         progress.note("validation: none, the last epoch is kept")

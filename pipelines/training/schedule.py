@@ -49,6 +49,7 @@ def follow_plateau(state: TrainingState, loss: float, options: TrainOptions) -> 
         return
     state.flat_epochs += 1
     if state.flat_epochs > options.plateau_patience:
+        # counted anew from here, so that the lower rate has as many epochs to show itself
         state.factor *= options.plateau_factor
         state.flat_epochs = 0
 
@@ -60,6 +61,7 @@ def constant_with_warmup(step: int, *, num_steps: int, warmup: float) -> float:
     of all, in [0, 1).
     """
     rising = int(warmup * num_steps)
+    # s + 1, as a first step at a rate of 0 would change nothing
     return (step + 1) / rising if step < rising else 1.0
 
 
@@ -93,6 +95,7 @@ def cosine_by_epochs(
     Source: `linear_warmup_cosine_lr` of LAVIS (Li et al. 2022, arXiv 2209.09019), as FuseMix
     (fusemix, commit 25f83ee) has it.
     """
+    # in epoch 0 the cosine is 1, so that what is left after the rise is at the highest rate
     epoch = step // epoch_steps
     if epoch:
         return last + (1.0 - last) * 0.5 * (1.0 + math.cos(math.pi * epoch / num_epochs))

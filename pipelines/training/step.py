@@ -204,7 +204,8 @@ class TrainStep:
 
     def _join(self, parts: Sequence[Tensor], num_rows: int) -> Tensor:
         """Return the embeddings of the whole batch, those of other processes included."""
-        if not parts:  # fewer rows than processes; still something to take a gradient of
+        # with fewer rows than processes one has none, but its gradients are still summed
+        if not parts:
             width = self.adapter.out_width
             parts = [torch.zeros(0, width, device=self.device, requires_grad=True)]
         return self.processes.gather(torch.cat(list(parts)), num_rows)

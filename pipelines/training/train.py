@@ -60,9 +60,11 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
     folder = run_folder.find_unfinished(home, run)
     launch = Launch.of_environment()
     with run_folder.owning(folder) if launch.is_first else nullcontext(folder):
-        run_folder.find_unfinished(home, str(folder))  # it may have finished before it was locked
+        # asked again: the run may have finished before it was locked
+        run_folder.find_unfinished(home, str(folder))
         table = run_folder.read_spec(folder)
-        count = table.setdefault("processes", 1)  # earlier versions had one and did not say so
+        # earlier versions had one process and did not say so
+        count = table.setdefault("processes", 1)
         if count != launch.count:
             raise SpecError(
                 f"{folder} was begun by {count} processes, these are {launch.count}: go on with "

@@ -207,7 +207,8 @@ class Trainer:
 
     def seeded(self) -> AbstractContextManager[None]:
         """Return a block within which what is random is that of the training's seed."""
-        seed = self.processes.seed(self.seed)  # dropout differs by process
+        # rows of other processes should meet other dropout
+        seed = self.processes.seed(self.seed)
         return seeded(seed, device=self.device, deterministic=self.options.deterministic)
 
     def loaded(self, epoch: int, most: int | None = None) -> Iterator[Batch]:

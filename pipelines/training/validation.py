@@ -155,7 +155,8 @@ def _batches_of_images(embeddings: PairedEmbeddings, size: int) -> Iterator[_Row
         positives = np.zeros((len(images), len(texts)), dtype=bool)
         lines = np.repeat(np.arange(len(images)), answers.counts)
         positives[lines, np.searchsorted(texts, answers.rows)] = True
-        if embeddings.same_texts:  # one that two images have in common is not wrong for itself
+        # a text that two images have in common is not wrong for itself
+        if embeddings.same_texts:
             positives |= images[:, None] == texts[None, :]
         yield images, texts, positives, 1
 

@@ -51,7 +51,7 @@ class RustTokenizer:
         return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
     def cut(self, max_tokens: int) -> None:
-        """Have every text cut at so many tokens, special tokens included."""
+        """Truncate every text to a number of tokens, special tokens included."""
         direction = "left" if self.cuts_left else "right"
         self._tokenizer.enable_truncation(max_tokens, direction=direction)
 
@@ -124,6 +124,7 @@ class PythonTokenizer:
             for key, value in self._tokenizer.init_kwargs.items()
             if key not in _INERT and not key.endswith("_file")
         }
+        # paths of files differ by machine: of those the content is hashed, below
         special = self._tokenizer.special_tokens_map.items()
         files = [self._folder / name for name in self._tokenizer.vocab_files_names.values()]
         return config.fingerprint(

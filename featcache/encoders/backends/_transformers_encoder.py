@@ -1,4 +1,4 @@
-"""The part of a transformers encoder that does not depend on what it reads."""
+"""The part of a transformers encoder that is the same for images and texts."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -121,6 +121,7 @@ def _collect(
         for split, folders in by_split.items()
         for folder in folders
     }
+    # of all splits together: a class has one number in each of them
     names = sorted({name for (_, name), files in files_of.items() if files})
     if not names:
         return None

@@ -66,6 +66,7 @@ class ClassedImages:
         for members in of_class.values():
             if len(members) < _LEAST:
                 continue
+            # by hash, so that no split is a stretch of the names, on any machine the same
             members.sort(key=sha256_of)
             num_test = max(1, len(members) // _TEST_SHARE)
             num_val = max(1, len(members) // _VAL_SHARE)

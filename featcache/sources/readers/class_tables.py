@@ -228,7 +228,7 @@ class _Reader:
         return text
 
     def _texts(self, column: str, *, knows_missing: bool | None = None) -> list[str]:
-        """Return what stands in a column, without what is empty."""
+        """Return the cells of a column that are not empty."""
         texts: list[str] = []
         for _, cells in self._rows:
             with suppress(ValueError):  # the row is left out when it is read

@@ -229,7 +229,7 @@ class DelimitedRows:
 
     @cached_property
     def _column_shapes(self) -> dict[int, str]:
-        """Return what the cells of those columns look like in which nearly all are alike."""
+        """Return the shape of the cells of each column in which nearly all are alike."""
         end = min(len(self._lines), self._next + _LOOKED_AT)
         rows_of_lines = map(self._row_of_line, range(self._next, end))
         rows = list(islice(filter(None, rows_of_lines), _SAMPLED_LINES))
@@ -331,6 +331,7 @@ def _record(lines: Sequence[str], start: int, delimiter: str) -> _Record | None:
             at = end + 1
             continue
         pieces, at = [], at + 1
+        # a quoted cell may hold the ends of lines
         while (end := _closing_quote(line, at)) < 0:
             pieces.append(line[at:])
             number, at = number + 1, 0

@@ -61,7 +61,7 @@ class StoredItem(Item):
 
 
 class PictureColumn(NamedTuple):
-    """A column in which pictures stand.
+    """Column that holds pictures.
 
     Attributes:
         name: The column.
@@ -110,7 +110,7 @@ class ParquetRows:
         }
 
     def image_columns(self) -> list[str]:
-        """Return the columns that hold images by what the library datasets writes of them."""
+        """Return the columns that the library datasets has marked as images."""
         features = _features(self._schemas[0])
         return [
             column for column in self.columns if features.get(column, {}).get("_type") == "Image"

@@ -311,7 +311,7 @@ def _cells(rows: DelimitedRows, columns: Sequence[str]) -> Rows:
 def _format_notes(
     decoded: DecodedText, delimiter: str, usual: str, form: TableFormat
 ) -> Iterator[str]:
-    """Yield what was taken for a delimiter and an encoding, where it is not the usual one."""
+    """Yield the delimiter and the encoding that were found, where they are not the usual ones."""
     taken = []
     if delimiter != usual:
         taken.append(f"delimiter is a {DELIMITERS.get(delimiter, repr(delimiter))}")

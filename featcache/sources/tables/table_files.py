@@ -213,7 +213,7 @@ def tables_of(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def tables_elsewhere(root: Path) -> Elsewhere:
-    """Return what `tables_of` passes over in a folder, and in those that stand in it themselves."""
+    """Return the tables that `tables_of` passes over, in a folder and directly below it."""
     tables, others = tables_of(root)
     searched = {
         parent.resolve() for parent in (root, *(file.parent for file in (*tables, *others)))

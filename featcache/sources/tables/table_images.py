@@ -155,6 +155,7 @@ class TableImages:
             if len(set(names)) == len(names):
                 return dict(zip(keys, names, strict=True)), title
         assert self.pictures is not None
+        # only where names repeat, as it reads the bytes of all pictures
         digests = [self.pictures.digest_of(self._stored[key]) for key in keys]
         for names, title in candidates:
             if _are_keys(names, digests):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightalign.featcache.encoders.card import read_card
 from lightalign.featcache.encoders.loading import open_encoder
 from lightalign.featcache.encoders.memory import LiveTensors, bytes_of_an_item
 
@@ -37,7 +38,7 @@ def test_views_and_what_was_there_before_cost_nothing():
 def test_a_toy_text_takes_its_projected_and_padded_tokens():
     """64 words at most of 32 float32 features: one copy projected, one padded, a mask."""
     encoder = open_encoder("toy-text")
-    words = encoder._layout.max_tokens
+    words = read_card("toy-text").layout.max_tokens
     one = words * encoder.width * 4
     assert 2 * one <= bytes_of_an_item(encoder) <= 4 * one
 

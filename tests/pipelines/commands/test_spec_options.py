@@ -126,6 +126,24 @@ def test_a_wrong_key_is_answered_by_the_right_one(words):
 
 
 @pytest.mark.parametrize("words", SETTING)
+def test_a_key_below_a_wrong_table_is_answered_by_each_right_one_once(words):
+    keys = [key for key, _ in COMMANDS[words].callback.set_keys()]
+    for key in keys:
+        with pytest.raises(SpecError) as caught:
+            check_set_keys([f"qqqq.{key.rpartition('.')[2]}=1"], keys)
+        suggested = str(caught.value).partition("did you mean ")[2].rstrip("?").split(" or ")
+        assert len(suggested) == len(set(suggested)), caught.value
+
+
+@pytest.mark.parametrize("override", ["", "=", "=b", "a", "a..b=1", ".a=1", " =1"])
+@pytest.mark.parametrize("words", SETTING)
+def test_what_is_no_key_with_a_value_is_told_its_form(words, override):
+    keys = [key for key, _ in COMMANDS[words].callback.set_keys()]
+    with pytest.raises(SpecError, match=re.escape(f"--set {override!r} is not of the form a.b=")):
+        check_set_keys([override], keys)
+
+
+@pytest.mark.parametrize("words", SETTING)
 def test_a_wrong_key_is_one_line_before_any_work(words, tmp_path):
     command = COMMANDS[words]
     key = command.callback.set_keys()[0][0]

@@ -199,6 +199,6 @@ def test_an_exported_run_is_told_from_other_folders(tmp_path):
         ([], False),
     ):
         atomic_files.write_json(tmp_path / export.ABOUT, content)
-        assert export._is_export(tmp_path) == own
+        assert export.is_export(tmp_path) == own
     (tmp_path / export.ABOUT).write_text("{")
-    assert not export._is_export(tmp_path)
+    assert not export.is_export(tmp_path)

@@ -1,5 +1,7 @@
 """Predicted bytes: by hand where they are simple, else beside a real step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from lightalign.adapters.objective import PairBatch, build_objective
 from lightalign.adapters.preset import read_preset
 from lightalign.featcache.config import apply_overrides
 from lightalign.featcache.encoders.memory import LiveTensors
+from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
 from lightalign.pipelines.planning.memory import Allocations, StepMemory
@@ -99,6 +102,7 @@ def test_tensors_of_many_rows_follow_from_those_of_few():
             ends=np.array([3, 2, 3]),
             is_gradient=np.zeros(3, dtype=bool),
             is_loss=np.zeros(3, dtype=bool),
+            is_block=np.zeros(3, dtype=bool),
         )
         for rows in (2, 3, 4)
     ]
@@ -177,3 +181,22 @@ def test_a_long_queue_is_counted_and_not_made():
     width = build("linear")[0].out_width
     long, none = (memory_of("linear", queue=size).peak(8, 0).loss for size in (2**20, 0))
     assert long - none >= 2 * 2**20 * 4 * width + 2**20 * (8 + 5 * 8)
+
+
+@pytest.mark.parametrize("part", ["clip", "distil", "siglip"])
+def test_every_objective_is_planned_with_a_queue_that_even_few_images_need_blocks_for(part):
+    table = {**read_preset("linear"), "objective": {"part": part}}
+    options = TrainOptions(precision="float32", queue=1_000_000)
+    shape = replace(SMALL, tokens=dict.fromkeys(SMALL.tokens, 1))
+    step = PlannedStep(table=table, options=options, shape=shape, device=torch.device("cpu"))
+    marks = 1_000_000 * (8 + 5 * 8)
+    assert StepMemory(step).peak(8, 0).loss > marks
+
+
+def test_steps_of_other_tensors_at_every_size_are_refused():
+    none = np.zeros(2, dtype=bool)
+    few = Allocations(np.array([[7, 8]]), np.array([2, 2]), none, none, none)
+    none = np.zeros(3, dtype=bool)
+    more = Allocations(np.array([[7, 8, 9]]), np.array([3, 3, 3]), none, none, none)
+    with pytest.raises(SpecError, match="lower the captions"):
+        Allocations.fitted([few, more])

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lightalign.featcache.store.manifest import COPY, MANIFEST
 from lightalign.pipelines.cache.listing import store_rows
-from lightalign.pipelines.rendering.tables import rows_table
+from lightalign.pipelines.rendering.tables import ResultTable, rows_table
 from lightalign.pipelines.rendering.training import store_table
 
 from ...helpers import lightalign
@@ -94,6 +94,23 @@ def test_a_row_may_lack_cells_and_a_later_one_have_more():
         ["b", "t", "y"],
     ]
     assert lines[1].index("x") == lines[2].index("y")
+
+
+def test_a_title_is_folded_by_the_terminal_and_not_by_a_narrow_table():
+    table = ResultTable("what it is of: value [95 % interval]")
+    table.add_column("x")
+    table.add_row("1")
+    assert drawn(table, 60)[0].rstrip() == "what it is of: value [95 % interval]"
+    assert [line.rstrip() for line in drawn(table, 20)[:2]] == [
+        "what it is of: value",
+        "[95 % interval]",
+    ]
+
+
+def test_columns_that_no_row_has_move_nowhere():
+    """A preview of pairs of texts has no files below its rows."""
+    rows = [{"first": "a", "second": "b"}]
+    assert drawn(rows_table(rows, below=("file",)), 80) == drawn(rows_table(rows), 80)
 
 
 def test_a_table_without_rows_is_empty():

@@ -174,7 +174,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightalign.pipelines.training.trainer import Trainer
-from lightalign.pipelines.training.distributed import Processes
+from lightalign.pipelines.training.distributed import ProcessGroup
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.plan import resolve
@@ -187,11 +187,11 @@ for number, overrides in enumerate(cases):
     spec = TrainSpec(home=Path(home), preset="lightalign/fusion", overrides=tuple(overrides),
         device="cpu")
     trainer = Trainer(resolve(spec, SILENT), home=Path(home), seed=0, device=torch.device("cpu"),
-        processes=Processes(rank, count))
+        processes=ProcessGroup(rank, count))
     found = {}
     for step, rows in enumerate(trainer.batches.order(1)):
         loss = trainer.train_step.add_gradient(trainer.batches.load(rows))["loss"]
-        trainer.processes.add_up_gradients(
+        trainer.processes.all_reduce_gradients(
             list(trainer.adapter.parameters()), alike=list(trainer.objective.parameters()))
         for name, p in [*trainer.adapter.named_parameters(), *trainer.objective.named_parameters()]:
             if p.grad is not None:

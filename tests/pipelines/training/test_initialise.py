@@ -164,9 +164,9 @@ def test_half_precision_does_not_reach_what_is_centred(home):
     adapter, _, _ = load_adapter(quick_train(home, preset=None, overrides=BASE).folder)
     values = 20 + torch.randn(4, 3, 16, generator=torch.Generator().manual_seed(0))
     tokens = Tokens(values, torch.ones(4, 3, dtype=torch.bool))
-    exact = adapter.before(tokens, Modality.IMAGE, "image/project")
+    exact = adapter.features_before(tokens, Modality.IMAGE, "image/project")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = adapter.before(tokens, Modality.IMAGE, "image/project")
+        low = adapter.features_before(tokens, Modality.IMAGE, "image/project")
     torch.testing.assert_close(low, exact, rtol=1e-5, atol=1e-5)
 
 
