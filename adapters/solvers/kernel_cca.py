@@ -30,6 +30,6 @@ class KernelCca(Cca):
     by_kernel: ClassVar[bool] = True
 
     def __init__(
-        self, *, regularisation: float = 1.0, power: float = 0.5, captions: str = "each"
+        self, *, regularisation: float = 2.0, power: float = 0.5, captions: str = "each"
     ) -> None:
         super().__init__(regularisation=regularisation, power=power, captions=captions)

@@ -63,4 +63,5 @@ def arc_cosine(
     ).clamp(-most, most)
     angular = (1 - cosines.square()).sqrt() + (math.pi - cosines.acos()) * cosines
     lengths = values.norm(dim=-1, keepdim=True) * anchors.norm(dim=-1)
-    return lengths * angular / math.pi
+    kernel: Tensor = lengths * angular / math.pi
+    return kernel

@@ -143,7 +143,8 @@ class ClosedFormLayers:
             arc_cosine(torch.from_numpy(features[start : start + _ROWS]).double(), anchors)
             for start in range(0, len(features), _ROWS)
         ]
-        return torch.cat(values).numpy()
+        kernel: np.ndarray = torch.cat(values).numpy()
+        return kernel
 
 
 def kernel_anchors(step: KernelMap) -> Float64[Tensor, "anchors width"]:
