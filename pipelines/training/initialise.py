@@ -143,8 +143,7 @@ class ClosedFormLayers:
             arc_cosine(torch.from_numpy(features[start : start + _ROWS]).double(), anchors)
             for start in range(0, len(features), _ROWS)
         ]
-        kernel: np.ndarray = torch.cat(values).numpy()
-        return kernel
+        return torch.cat(values).numpy()
 
 
 def kernel_anchors(step: KernelMap) -> Float64[Tensor, "anchors width"]:
@@ -158,7 +157,8 @@ def _inverse_root(anchors: Float64[Tensor, "n width"]) -> Float64[np.ndarray, "n
     kernel = arc_cosine(anchors, anchors)
     identity = torch.eye(len(kernel), dtype=kernel.dtype)
     factor = torch.linalg.cholesky(kernel + _NUGGET * kernel.diagonal().mean() * identity)
-    return torch.linalg.solve_triangular(factor, identity, upper=False).numpy()
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse.numpy()
 
 
 @torch.inference_mode()
