@@ -331,7 +331,7 @@ def lines(header, delimiter=",", names=UMLAUTS):
         ("t.csv", lines("image,class").encode("cp1252"), {}),
         ("t.csv", lines("image,class", "\t").encode("utf-16"), {}),
         ("t.tsv", lines("image,class", "\t").encode("utf-8-sig"), {}),
-        ("t.csv.gz", gzip.compress(lines("image,class").encode()), {}),
+        ("t.csv.gz", gzip.compress(lines("image,class").encode(), mtime=0), {}),
         ("t.csv", lines("image,class", "~").encode(), {"delimiter": "~"}),
         ("t.csv", lines("image,class").encode("cp437"), {"encoding": "cp437"}),
         ("t.csv", lines("Pfad,Tier").encode(), OWN_COLUMNS),
