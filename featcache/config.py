@@ -190,16 +190,19 @@ def _unknown_part(key: Sequence[str], rows: Sequence[Sequence[str]]) -> str | No
     left = rows
     for place, part in enumerate(key):
         beside = [name for name in left if len(name) > place]
+        if left and not beside:
+            return f"{key[place - 1]!r} is one value, not a table"
         siblings = {name[place] for name in beside}
         if any(name.isupper() for name in siblings):
             return None
         left = [name for name in beside if name[place] == part]
         if not left:
-            close_parts = close_names(part, siblings)
+            tables = {name[place] for name in beside if len(name) > place + 1}
+            # below a name that is one value nothing could stand
+            close_parts = close_names(part, siblings if place == len(key) - 1 else tables)
             close = [".".join([*key[:place], name, *key[place + 1 :]]) for name in close_parts]
             # or a table was left out, as in batch_size for train.batch_size
             close = close or sorted({".".join(name) for name in rows if name[-1] == key[-1]})
-            tables = {name[place] for name in beside if len(name) > place + 1}
             names = sorted(f"{name}.NAME" if name in tables else name for name in siblings)
             way_out = f"did you mean {' or '.join(close)}?" if close else f"known: {names}"
             return f"unknown key {part!r}; {way_out}"

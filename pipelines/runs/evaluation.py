@@ -69,7 +69,7 @@ class Evaluation:
 
     def query(self, by_side: Mapping[Side, SideQuery], split: str | None = None) -> StoreQuery:
         """Return the query for stores of the dataset, of the evaluated split if none is named."""
-        return StoreQuery.of(self.data, split or self.split, by_side)
+        return StoreQuery.of(self.data, self.split if split is None else split, by_side)
 
     def require(
         self, by_side: Mapping[Side, SideQuery], split: str | None = None

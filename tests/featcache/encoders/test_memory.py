@@ -36,7 +36,7 @@ def test_views_and_what_was_there_before_cost_nothing():
 
 
 def test_a_toy_text_takes_its_projected_and_padded_tokens():
-    """64 words at most of 32 float32 features: one copy projected, one padded, a mask."""
+    """32 words at most of 16 float32 features: one copy projected, one padded, a mask."""
     encoder = open_encoder("toy-text")
     words = read_card("toy-text").layout.max_tokens
     one = words * encoder.width * 4

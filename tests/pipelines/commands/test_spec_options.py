@@ -144,6 +144,20 @@ def test_what_is_no_key_with_a_value_is_told_its_form(words, override):
 
 
 @pytest.mark.parametrize("words", SETTING)
+def test_nothing_is_suggested_below_a_key_of_one_value(words):
+    keys = [key for key, _ in COMMANDS[words].callback.set_keys()]
+    for key in keys:
+        if any(part.isupper() for part in key.split(".")) or key == "objective.part":
+            continue  # beside it any name may stand
+        name = key.rpartition(".")[2]
+        with pytest.raises(SpecError, match=rf"--set \S+: '{name}' is one value, not a table"):
+            check_set_keys([f"{key}.x=1"], keys)
+        with pytest.raises(SpecError) as error:
+            check_set_keys([f"{key}q.x=1"], keys)
+        assert f"{key}.x" not in str(error.value)
+
+
+@pytest.mark.parametrize("words", SETTING)
 def test_a_wrong_key_is_one_line_before_any_work(words, tmp_path):
     command = COMMANDS[words]
     key = command.callback.set_keys()[0][0]

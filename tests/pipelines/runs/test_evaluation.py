@@ -123,3 +123,8 @@ def test_a_long_list_is_in_a_name_by_its_hash(tmp_path):
     one, other = (ProbeSpec(home=tmp_path, data="trees", options=some).variant for some in options)
     assert len(one) == len("regularisations-") + 8 == len(other)
     assert one != other
+
+
+@pytest.mark.parametrize(("named", "split"), [(None, "val"), ("train", "train"), ("", "")])
+def test_a_split_that_is_named_is_the_one_of_the_query(tmp_path, named, split):
+    assert measured(tmp_path).query({}, named).split == split
