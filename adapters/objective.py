@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from torch.nn import functional
 from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.types import IMAGE_TEXT, Sides
-from .options import build_part
+from .options import build_part, read_options
+from .structure import BLOCK, Structure
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class PairBatch:
         remembered: Further negatives, or None.
         teacher: Features of the same rows, where the objective needs them.
         sides: What both sides are, for the names of parts.
+        step: Steps of the optimiser before it, in a training; None elsewhere.
     """
 
     image: Float[Tensor, "images embed"]
@@ -91,6 +93,7 @@ class PairBatch:
     remembered: QueuedNegatives | None = None
     teacher: TeacherFeatures | None = None
     sides: Sides = IMAGE_TEXT
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,8 @@ class Objective(nn.Module, ABC):
         most_logits: Logits that are in memory at once at most, or None for all of a batch.
     """
 
-    needs_teacher: ClassVar[bool] = False
-    most_logits: ClassVar[int | None] = None
+    needs_teacher: bool = False
+    most_logits: int | None = None
     parts: int = 1
     contrasted: int = 1
 
@@ -164,6 +167,46 @@ class Objective(nn.Module, ABC):
         return None
 
 
+class Structured(Objective):
+    """Any objective and the regulariser of STRUCTURE, which keeps the neighbours of each side.
+
+    Args:
+        objective: What is regularised; parts of embeddings are its own matter.
+        structure: The regulariser, on whole embeddings and averaged frozen tokens.
+    """
+
+    needs_teacher = True
+
+    def __init__(self, objective: Objective, structure: Structure) -> None:
+        super().__init__()
+        self.objective = objective
+        self.structure = structure
+        self.parts, self.contrasted = objective.parts, objective.contrasted
+        if objective.most_logits is not None:
+            self.most_logits = max(objective.most_logits, BLOCK)
+
+    def at_bound(self) -> str | None:
+        """Return the bound that a number of the objective has run into, in words, or None."""
+        return self.objective.at_bound()
+
+    def forward(self, batch: PairBatch) -> Loss:
+        """Return the loss; its parts are those of the objective and `structure`, unweighted."""
+        loss = self.objective(batch)
+        assert batch.teacher is not None, "an objective that needs a teacher gets one"
+        # float32 even under autocast: powers of probabilities have many small numbers
+        with torch.autocast(batch.image.device.type, enabled=False):
+            first, second = (
+                self.structure.divergence(features, at_least_float32(embeddings))
+                for features, embeddings in (
+                    (batch.teacher.image, batch.image),
+                    (batch.teacher.text, batch.text),
+                )
+            )
+        divergence = (first + second) / 2
+        total = loss.total + self.structure.weight_at(batch.step) * divergence
+        return Loss(total, {**loss.parts, "structure": divergence.detach()})
+
+
 OBJECTIVES = Registry(
     "objective", f"{__package__}.objectives", Path(__file__).parent / "objectives", Objective
 )
@@ -172,8 +215,18 @@ OBJECTIVES = Registry(
 def build_objective(table: Mapping[str, Any]) -> Objective:
     """Build the objective that a preset's `[objective]` names, by its `part` and its options.
 
+    A table `structure` in it adds that regulariser, whatever the part.
+
     Raises:
         SpecError: The table names no part, or an option is unknown, missing or wrong.
         UnknownNameError: No objective has this name.
     """
-    return build_part(OBJECTIVES, table, where="[objective]", example="clip")
+    options = dict(table)
+    structure = options.pop("structure", None)
+    objective = build_part(OBJECTIVES, options, where="[objective]", example="clip")
+    if structure is None:
+        return objective
+    where = "[objective.structure]"
+    if not isinstance(structure, Mapping):
+        raise SpecError(f"{where} must be a table such as {{ weight = 10.0 }}, found {structure!r}")
+    return Structured(objective, Structure(**read_options(Structure, structure, where=where)))

@@ -57,6 +57,19 @@ class Moments:
         self._products[cut:, :cut] += across.T
         self._products[cut:, cut:] += theirs.T @ (by_second[:, None] * theirs)
 
+    def mapped(
+        self, first: Float64[np.ndarray, "a first"], second: Float64[np.ndarray, "b second"]
+    ) -> "Moments":
+        """Return the moments of `first` x and `second` y of the same pairs."""
+        cut, moments = self._first, Moments(len(first), len(second))
+        moments.count = self.count
+        moments._sum = np.concatenate([first @ self._sum[:cut], second @ self._sum[cut:]])
+        halves = np.concatenate([first @ self._products[:cut], second @ self._products[cut:]])
+        moments._products = np.concatenate(
+            [halves[:, :cut] @ first.T, halves[:, cut:] @ second.T], axis=1
+        )
+        return moments
+
     @property
     def means(self) -> tuple[Float64[np.ndarray, " first"], Float64[np.ndarray, " second"]]:
         """Return the mean of the first vectors and that of the second."""
@@ -113,9 +126,13 @@ class LinearSolver(Solver, ABC):
 
     Attributes:
         weighs: Whether the maps come with weights, for which the slot must be a `weighted-unit`.
+        by_kernel: Whether the vectors are kernel values, for which the slot must be a `kernel-map`.
+        averages: Whether an image makes one pair, with the mean of the vectors of its texts.
     """
 
     weighs: ClassVar[bool] = False
+    by_kernel: ClassVar[bool] = False
+    averages: bool = False
 
     @abstractmethod
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:

@@ -1,7 +1,5 @@
 """Contrast pairs, and keep the neighbours that a frozen encoder sees."""
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -54,7 +52,7 @@ class Distil(Objective):
         UnknownNameError: There is no such teacher or student.
     """
 
-    needs_teacher: ClassVar[bool] = True
+    needs_teacher = True
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ def training_keys() -> Keys:
         "towers.SIDE.STEP.OPTION": "Option of a step; see `lightalign presets show PRESET`.",
         "objective.part": "Objective; the options of another are left out.",
         "objective.OPTION": "Option of the objective.",
+        "objective.structure.OPTION": "Option of the regulariser of STRUCTURE, beside any.",
         "fit.OPTION": "Part or option of a training in closed form.",
         "start.OPTION": "Part or option of a closed form before the first step.",
     }

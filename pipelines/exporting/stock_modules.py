@@ -37,6 +37,7 @@ _REASONS = {  # by part, what of it no stock module does
     "concat-fusion": "it adds a map with an activation to its own input",
     "cross-attn-fusion": "it adds an attention over the tokens to each of them",
     "general-attn-fusion": "it adds an attention over the tokens to each of them",
+    "kernel-map": "it compares a token with anchors by a kernel",
     "query-bridge": "its queries read the tokens by attention",
     "relative": "it keeps the largest of its cosines to anchors",
     "residual-mlp": "it adds a map with an activation to its own input",

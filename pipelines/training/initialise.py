@@ -15,6 +15,7 @@ from ...adapters.adapter import Adapter
 from ...adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver, build_solver
 from ...adapters.step import FittedStep, Step
 from ...adapters.steps.heads import Heads
+from ...adapters.steps.kernel_map import KernelMap, arc_cosine
 from ...adapters.steps.linear import Linear
 from ...adapters.steps.relative import Relative
 from ...adapters.steps.weighted_unit import WeightedUnit
@@ -29,6 +30,7 @@ from .batches import GROUPS
 SLOT = "project"  # what a solver fills
 _ROWS = 1024  # images whose pairs are added up at a time
 _NUMBERS = 2**24  # of the tokens that are in memory at a time
+_NUGGET = 1e-8  # of the mean diagonal of a kernel matrix: equal anchors would leave it singular
 
 
 class ClosedFormLayers:
@@ -56,21 +58,42 @@ class ClosedFormLayers:
         """Fill both slots with linear maps and return how many pairs they are of.
 
         A head among others takes as many features as the method has, and has zeros in the rest.
-        The pairs are those of the images `rows`.
+        The pairs are those of the images `rows`. A `kernel-map` has its anchors already.
 
         Raises:
             SpecError: The method cannot give as many features as a slot has.
         """
         filled = [_solved(step) for step in self.steps]
-        moments = self._moments(rows, [layer.in_features for layer in filled], progress)
         # of either slot: both towers end in one width
         out = filled[0].out_features
         if isinstance(self.steps[0], Heads):
             out = min(out, *(layer.in_features for layer in filled))
-        maps = solver.solve(moments, out)
+        maps, count = self._solve(solver, out, rows, progress)
         for step, linear_map in zip(self.steps, maps, strict=True):
             _fill(step, linear_map)
-        return moments.count
+        return count
+
+    def _solve(
+        self, solver: LinearSolver, out: int, rows: Int64[np.ndarray, " n"], progress: Progress
+    ) -> tuple[Sequence[LinearMap], int]:
+        """Return the maps of both slots, and how many pairs they are of."""
+        kernels = [step for step in self.steps if isinstance(step, KernelMap)]
+        if not kernels:
+            widths = [_solved(step).in_features for step in self.steps]
+            moments = self._moments(rows, widths, progress, averages=solver.averages)
+            return solver.solve(moments, out), moments.count
+        anchors = [kernel_anchors(step) for step in kernels]
+        moments = self._moments(
+            rows, [len(side) for side in anchors], progress, averages=solver.averages
+        )
+        progress.note(f"solving with {len(anchors[0]):,} and {len(anchors[1]):,} anchors")
+        # maps of K^(-1/2) k(x), whose ridge is the norm of a function, are folded into maps of k(x)
+        roots = [_inverse_root(side) for side in anchors]
+        maps = solver.solve(moments.mapped(*roots), out)
+        return [
+            LinearMap(linear_map.weight @ root, linear_map.bias)
+            for linear_map, root in zip(maps, roots, strict=True)
+        ], moments.count
 
     def features_before(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"], side: Side
@@ -80,7 +103,12 @@ class ClosedFormLayers:
         return np.concatenate(list(blocks_before(self.adapter, name, reader, rows, side)))
 
     def _moments(
-        self, rows: Int64[np.ndarray, " n"], widths: Sequence[int], progress: Progress
+        self,
+        rows: Int64[np.ndarray, " n"],
+        widths: Sequence[int],
+        progress: Progress,
+        *,
+        averages: bool,
     ) -> Moments:
         stores = self.stores
         moments = Moments(*widths)
@@ -90,11 +118,47 @@ class ClosedFormLayers:
             partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
             # a text of several images is embedded once and counts with each
             seconds = np.unique(np.concatenate(partners))
-            first_side, second_side = stores.pair.sides
-            first = self.features_before(stores.sources[0], firsts, first_side)
-            second = self.features_before(stores.sources[1], seconds, second_side)
-            moments.add(first, second, partner_mask(partners, seconds).numpy())
+            first, second = (
+                self._vectors(*place)
+                for place in zip(
+                    self.steps, stores.sources, (firsts, seconds), stores.pair.sides, strict=True
+                )
+            )
+            together = partner_mask(partners, seconds).numpy()
+            if averages:
+                shares = together / together.sum(axis=1, keepdims=True)
+                second, together = shares @ second, np.eye(len(firsts), dtype=np.bool_)
+            moments.add(first, second, together)
         return moments
+
+    def _vectors(
+        self, step: Step, reader: RowReader, rows: Int64[np.ndarray, " n"], side: Side
+    ) -> Float[np.ndarray, "n features"]:
+        """Return of these rows what the matrix of a slot is multiplied by."""
+        features = self.features_before(reader, rows, side)
+        if not isinstance(step, KernelMap):
+            return features
+        anchors = kernel_anchors(step)
+        values = [
+            arc_cosine(torch.from_numpy(features[start : start + _ROWS]).double(), anchors)
+            for start in range(0, len(features), _ROWS)
+        ]
+        return torch.cat(values).numpy()
+
+
+def kernel_anchors(step: KernelMap) -> Float64[Tensor, "anchors width"]:
+    """Return the anchors that are there, in float64 on the CPU; the others are zero."""
+    anchors = step.anchors.detach().cpu().double()
+    return anchors[anchors.any(dim=1)]
+
+
+def _inverse_root(anchors: Float64[Tensor, "n width"]) -> Float64[np.ndarray, "n n"]:
+    """Return L^(-1), K = L L^T the kernel matrix of the anchors with a little on its diagonal."""
+    kernel = arc_cosine(anchors, anchors)
+    identity = torch.eye(len(kernel), dtype=kernel.dtype)
+    factor = torch.linalg.cholesky(kernel + _NUGGET * kernel.diagonal().mean() * identity)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse.numpy()
 
 
 @torch.inference_mode()
@@ -136,6 +200,8 @@ def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
         needed, kinds = "relative", (Relative,)
     elif isinstance(solver, LinearSolver) and solver.weighs:
         needed, kinds = "weighted-unit", (WeightedUnit,)
+    elif isinstance(solver, LinearSolver) and solver.by_kernel:
+        needed, kinds = "kernel-map", (KernelMap,)
     if name.partition("/")[2] != SLOT or not isinstance(step, kinds):
         raise SpecError(
             f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
@@ -171,8 +237,10 @@ def _solved(step: Step) -> nn.Linear:
 @torch.no_grad()
 def _fill(step: Step, solution: LinearMap) -> None:
     layer, out = _solved(step), len(solution.bias)
-    # a head may have more rows than the method has directions: zeros add nothing to a cosine
-    layer.weight.zero_()[:out].copy_(torch.from_numpy(solution.weight))
+    # a head may have more rows than the method has directions, and a kernel more anchors than there
+    # were items: zeros add nothing to a cosine
+    weight = torch.from_numpy(solution.weight)
+    layer.weight.zero_()[:out, : weight.shape[1]].copy_(weight)
     layer.bias.zero_()[:out].copy_(torch.from_numpy(solution.bias))
     if isinstance(step, WeightedUnit):
         step.weights.copy_(torch.from_numpy(solution.weights))

@@ -153,8 +153,13 @@ class TrainStep:
             ),
         )
 
-    def add_gradient(self, batch: Batch) -> dict[str, float]:
-        """Add the gradient of a batch's loss, and return the loss with its parts by name."""
+    def add_gradient(self, batch: Batch, *, step: int | None = None) -> dict[str, float]:
+        """Add the gradient of a batch's loss, and return the loss with its parts by name.
+
+        Args:
+            batch: The batch.
+            step: Steps before it, for what changes in the course of a training; None for its end.
+        """
         positives = batch.positives.to(self.device)
         if self._in_chunks:
             loss = backward_in_chunks(
@@ -167,7 +172,7 @@ class TrainStep:
                 load_all=load_ahead,
                 scale=self._optimiser_step.scaled,
                 join=self._join,
-                complete=partial(self._complete, batch),
+                complete=partial(self._complete, batch, step),
             )
         else:
             first, second = (
@@ -176,7 +181,8 @@ class TrainStep:
                     (batch.images, batch.texts), self.sides, positives.shape, strict=True
                 )
             )
-            pairs = self._complete(batch, PairBatch(first, second, positives, sides=self.sides))
+            embedded = PairBatch(first, second, positives, sides=self.sides)
+            pairs = self._complete(batch, step, embedded)
             loss = self.objective(pairs)
             self._optimiser_step.add_gradient(loss.total)
         parts = {name: float(part) for name, part in loss.parts.items()}
@@ -204,8 +210,9 @@ class TrainStep:
             parts = [torch.zeros(0, width, device=self.device, requires_grad=True)]
         return self.processes.gather(torch.cat(list(parts)), num_rows)
 
-    def _complete(self, batch: Batch, pairs: PairBatch) -> PairBatch:
+    def _complete(self, batch: Batch, step: int | None, pairs: PairBatch) -> PairBatch:
         """Return the pairs of a batch with what else the objective looks at."""
+        pairs = replace(pairs, step=step)
         if batch.teacher is not None:
             features = batch.teacher.to(self.device)
             shares = zip((features.image, features.text), pairs.positives.shape, strict=True)

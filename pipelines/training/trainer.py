@@ -235,7 +235,7 @@ class Trainer:
         # whoever stopped amid an accumulated step, as a timing does, has left gradients
         self.optimiser.zero_grad(set_to_none=True)
         for number, batch in enumerate(batches, start=1):
-            losses = self.train_step.add_gradient(batch)
+            losses = self.train_step.add_gradient(batch, step=self.counts.step)
             self._check_loss(losses["loss"], batch)
             # batches left over at the end of an epoch are a step of their own, a smaller one
             if number % self.options.accumulate == 0 or number == self.num_batches:

@@ -250,3 +250,5 @@ def test_unknown_solvers_and_targets_list_the_known():
         build_solver({"part": "pca"})
     with pytest.raises(UnknownNameError, match=r"image.*text"):
         build_solver({"part": "ridge", "target": "audio"})
+    with pytest.raises(UnknownNameError, match=r"average.*each"):
+        build_solver({"part": "cca", "captions": "mean"})

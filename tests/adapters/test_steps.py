@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightalign.adapters.adapter import STEPS
+from lightalign.adapters.steps.kernel_map import arc_cosine
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import IMAGE_TEXT, Modality
@@ -147,6 +148,7 @@ def test_additive_attention_without_tanh_trains_neither_context_nor_query():
         ("heads", {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ("heads", {"solved": -0.5}, "solved must be at least 0"),
         ("centre", {"blocks": 3}, "blocks must divide the 8 features"),
+        ("kernel-map", {"anchors": 0}, "out and anchors must be positive, found 6 and 0"),
         ("relative", {"top": 0}, "positive, found 6, 0 and 2.0"),
         ("relative", {"power": -1.0}, "positive, found 6, 800 and -1.0"),
         ("residual-mlp", {"blocks": 0}, "positive"),
@@ -166,6 +168,21 @@ def test_dropout_drops_and_rescales_only_in_training():
     trained = step(ones, Modality.IMAGE).values
     assert set(trained.unique().tolist()) == {0.0, 2.0}
     assert step.eval()(ones, Modality.IMAGE).values.eq(1.0).all()
+
+
+def test_the_arc_cosine_kernel_by_hand():
+    """Lengths 2 and 3: 6 / pi at a right angle, 6 of equal, 0 of opposite ones, 0 of zeros."""
+    x, anchors = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3], [3, 0], [-3, 0], [0, 0]])
+    kernel = arc_cosine(x.double(), anchors.double())
+    torch.testing.assert_close(kernel, torch.tensor([[6 / math.pi, 6.0, 0, 0]]).double())
+
+
+def test_the_arc_cosine_kernel_is_that_of_many_random_rectified_features():
+    """k(x, y) = 2 E[max(0, w x) max(0, w y)] over standard normal w; two million draws."""
+    x, y = full(2, 1, seed=1).values[:, 0].double()
+    draws = torch.randn(2_000_000, WIDTH, generator=torch.Generator().manual_seed(2)).double()
+    expected = 2 * ((draws @ x).clamp(min=0) * (draws @ y).clamp(min=0)).mean()
+    assert arc_cosine(x[None], y[None]).item() == pytest.approx(expected.item(), rel=5e-3)
 
 
 def test_relative_keeps_powers_of_the_largest_cosines_by_hand():

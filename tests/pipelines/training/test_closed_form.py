@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import block_diag, eigh
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError
@@ -96,6 +97,103 @@ def test_anchors_are_of_all_images_before_any_has_two(home):
     assert len(set(nearest[24:].tolist())) == 6
 
 
+def canonical(x, y, ridges, out):
+    """Return the directions of both sides that SciPy finds, times the roots of correlations.
+
+    Generalised eigenvectors of [[0, C_xy], [C_yx, 0]] and of C_xx and C_yy with their ridges.
+    """
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    degrees, width = len(x) - 1, x.shape[1]
+    across = np.block(
+        [
+            [np.zeros((width, width)), x.T @ y / degrees],
+            [y.T @ x / degrees, np.zeros((y.shape[1], y.shape[1]))],
+        ]
+    )
+    within = block_diag(x.T @ x / degrees + ridges[0], y.T @ y / degrees + ridges[1])
+    correlations, vectors = eigh(across, within)
+    vectors = vectors[:, ::-1][:, :out] * np.sqrt(correlations[::-1][:out])
+    return vectors[:width], vectors[width:]
+
+
+def centred(train, test):
+    """Return both as the step `centre` makes them of one block."""
+    spread = np.sqrt(train.var(axis=0).mean())
+    return [(values - train.mean(axis=0)) / spread for values in (train, test)]
+
+
+def arc_cosine(x, anchors):
+    lengths = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(anchors, axis=1)[None, :]
+    angles = np.arccos(np.clip(x @ anchors.T / lengths, -1, 1))
+    return lengths * (np.sin(angles) + (np.pi - angles) * np.cos(angles)) / np.pi
+
+
+MEANS = (
+    "towers.both.pool={part='mean-pool',per_modality=true}",
+    "towers.both.centre={part='centre',per_modality=true}",
+)
+
+
+@pytest.mark.parametrize("captions", ["each", "average"])
+@pytest.mark.parametrize("preset", ["cca", "kernel-cca"])
+def test_cca_compares_as_scipy_does(home, preset, captions):
+    """Few items are all anchors: the dual problem of kernel CCA, solved by another way."""
+    kernel = preset == "kernel-cca"
+    solved = solve(
+        home,
+        preset,
+        *("towers.both.project.out=4", "fit.regularisation=0.5", f"fit.captions={captions}"),
+        *(MEANS if kernel else ()),
+    )
+    assert solved.report["best"]["pairs"] == (120 if captions == "each" else 24)
+    train_stores, test_stores = (
+        PairedStores(newest_pair(home, both_sides(split=split)), home=home)
+        for split in ("train", "test")
+    )
+    pairs, ridges, items = [], [], []
+    for name in ("image", "text"):
+        train, test = (pooled(getattr(stores, name)) for stores in (train_stores, test_stores))
+        gram = np.eye(train.shape[1])
+        if kernel:
+            train, test = centred(train, test)
+            gram = arc_cosine(train, train)
+            gram += 1e-8 * np.diag(gram).mean() * np.eye(len(gram))
+            train, test = arc_cosine(train, train), arc_cosine(test, train)
+        owners = [i for i, own in train_stores.texts_of.items() for _ in own]
+        texts = [t for own in train_stores.texts_of.values() for t in own]
+        rows = train[owners if name == "image" else texts]
+        if captions == "average":
+            rows = rows.reshape(24, 5, -1).mean(axis=1)
+        scatter = np.cov(rows.T)
+        ridges.append(0.5 * np.trace(np.linalg.solve(gram, scatter)) / len(gram) * gram)
+        pairs.append(rows)
+        items.append(test - rows.mean(axis=0))
+    sides = [x @ w for x, w in zip(items, canonical(*pairs, ridges, 4), strict=True)]
+    sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
+    adapter, _, _ = load_adapter(solved.folder)
+    embedded = embed_pairs(adapter, test_stores, device=torch.device("cpu"))
+    np.testing.assert_allclose(embedded.images @ embedded.texts.T, sides[0] @ sides[1].T, atol=2e-3)
+
+
+def test_few_anchors_are_drawn_by_the_seed(home):
+    sets = ("towers.both.project.out=4", "towers.both.project.anchors=30")
+
+    def slots(seed):
+        spec = TrainSpec(home=home, preset="kernel-cca", overrides=sets, device="cpu", seed=seed)
+        adapter, _, _ = load_adapter(train.run(spec).folder)
+        return [adapter.steps[f"{side}/project"] for side in ("image", "text")]
+
+    image, text = slots(0)
+    for slot, other in zip((image, text), slots(0), strict=True):
+        torch.testing.assert_close(
+            dict(slot.state_dict()), dict(other.state_dict()), rtol=0, atol=0
+        )
+    # 24 images are all there are, and 30 of 120 texts; what has no item stays out
+    assert [int(slot.anchors.any(dim=1).sum()) for slot in (image, text)] == [24, 30]
+    assert not image.linear.weight[:, 24:].any()
+    assert not torch.equal(text.anchors, slots(1)[1].anchors)
+
+
 def test_without_a_validation_split_some_images_are_held_out(home):
     solved = solve(home, "cca", "towers.both.project.out=4", "train.validation=0.25")
     assert solved.report["num_images"] == 18
@@ -114,6 +212,7 @@ def test_without_a_validation_split_some_images_are_held_out(home):
         ("towers.both.after={part='norm'}", "the image tower ends in 'both/after'"),
         ("towers.both.project.out=4096", "directions at most"),
         ("fit={alpha=1.0}", "must name its part"),
+        ("fit={part='kernel-cca'}", "a kernel-map step at the end of each tower"),
         ("fit={part='asif'}", "a relative step at the end .* ends in 'image/project', a Linear"),
     ],
 )

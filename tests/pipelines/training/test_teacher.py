@@ -12,6 +12,8 @@ from .test_resume import gradient, stop_in_epoch, trainer_of
 from .test_train import QUICK, quick_train
 
 DISTIL = ("objective.part=distil", "objective.teacher=both")
+# a rise that is over before the training is, and a stop amid it
+STRUCTURE = ("objective.structure.levels=2", "objective.structure.warmup=5")
 
 
 def by_hand(reader, rows):
@@ -53,18 +55,20 @@ def test_no_teacher_is_loaded_for_an_objective_that_needs_none(home):
     assert trainer.batches.load(next(trainer.batches.order(1))).teacher is None
 
 
-def test_chunks_of_a_taught_batch_have_its_whole_gradient(home):
+@pytest.mark.parametrize("taught", [DISTIL, STRUCTURE])
+def test_chunks_of_a_taught_batch_have_its_whole_gradient(home, taught):
     found = []
     for size in (0, 20):
-        trainer = trainer_of(home, *DISTIL, f"train.chunk_size={size}", "towers.both.drop.p=0.0")
+        trainer = trainer_of(home, *taught, f"train.chunk_size={size}", "towers.both.drop.p=0.0")
         trainer.train_step.add_gradient(trainer.batches.load(next(trainer.batches.order(1))))
         found.append(gradient(trainer))
     assert (found[1] - found[0]).norm() < 1e-5 * found[0].norm()
 
 
 @pytest.mark.slow
-def test_a_stopped_training_with_a_teacher_goes_on_to_the_same_bytes(home, monkeypatch):
-    overrides = ("train.epochs=3", *QUICK[1:], *DISTIL, "train.queue=9", "train.chunk_size=5")
+@pytest.mark.parametrize("taught", [DISTIL, STRUCTURE])
+def test_a_stopped_training_with_a_teacher_goes_on_to_the_same_bytes(home, monkeypatch, taught):
+    overrides = ("train.epochs=3", *QUICK[1:], *taught, "train.queue=9", "train.chunk_size=5")
     whole = quick_train(home, overrides=overrides, name="whole", seed=3)
     stop_in_epoch(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
@@ -72,6 +76,17 @@ def test_a_stopped_training_with_a_teacher_goes_on_to_the_same_bytes(home, monke
     resumed = train.resume(home, "cut", device="cpu")
     for name in (run_folder.WEIGHTS, run_folder.TABLE):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_the_weight_of_structure_rises_with_the_steps_of_a_training(home):
+    """1/4 of the weight in the first step, 2/4 in the second, all of it from the fourth on."""
+    trainer = trainer_of(home, "objective.structure.warmup=4", "train.epochs=3")
+    losses = [losses for epoch in (1, 2) for losses in trainer.steps(trainer.loaded(epoch))]
+    assert trainer.counts.step == len(losses) > 3
+    for step, loss in enumerate(losses, start=1):
+        contrast = (loss["image_to_text"] + loss["text_to_image"]) / 2
+        share = min(1.0, step / 4)
+        assert loss["loss"] == pytest.approx(contrast + share * 10 * loss["structure"], rel=1e-5)
 
 
 @pytest.mark.slow
