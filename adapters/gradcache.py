@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..featcache.tokens import Tokens
 from ..featcache.types import IMAGE_TEXT, Side, Sides
 from .objective import Loss, Objective, PairBatch
+from .positives import PairMask
 
 Embed: TypeAlias = Callable[[Tokens, Side], Float[Tensor, "rows embed"]]
 Scale: TypeAlias = Callable[[Tensor], Tensor]
@@ -29,7 +30,7 @@ def backward_in_chunks(
     *,
     images: Sequence[LazyTokens],
     texts: Sequence[LazyTokens],
-    positives: Bool[Tensor, "images texts"],
+    positives: PairMask,
     sides: Sides = IMAGE_TEXT,
     load_all: Callable[[Sequence[LazyTokens]], Iterable[Tokens]] = lambda loads: (
         load() for load in loads

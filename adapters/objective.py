@@ -19,6 +19,7 @@ from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.types import IMAGE_TEXT, Sides
 from .options import build_part, read_options
+from .positives import PairMask
 from .structure import BLOCK, Structure
 
 
@@ -80,7 +81,8 @@ class PairBatch:
         image: L2-normalised embeddings of distinct images.
         text: L2-normalised embeddings of texts.
         positives: True where image i and text j belong together; every image and every text of
-            the batch has at least one partner in it.
+            the batch has at least one partner in it. An objective that has `most_logits` gets
+            `Positives`, or a tensor from elsewhere.
         remembered: Further negatives, or None.
         teacher: Features of the same rows, where the objective needs them.
         sides: What both sides are, for the names of parts.
@@ -89,7 +91,7 @@ class PairBatch:
 
     image: Float[Tensor, "images embed"]
     text: Float[Tensor, "texts embed"]
-    positives: Bool[Tensor, "images texts"]
+    positives: PairMask
     remembered: QueuedNegatives | None = None
     teacher: TeacherFeatures | None = None
     sides: Sides = IMAGE_TEXT
@@ -109,8 +111,8 @@ class Loss:
     parts: Mapping[str, Float[Tensor, ""]]
 
 
-def split_parts(batch: PairBatch, count: int) -> list[PairBatch]:
-    """Return the parts of equal width that the embeddings of a batch have, each of length 1.
+def split_parts(batch: PairBatch, count: int, *, first: int) -> list[PairBatch]:
+    """Return the first of the `count` parts of equal width of embeddings, each of length 1.
 
     Raises:
         SpecError: The width of the embeddings is no multiple of `count`.
@@ -122,7 +124,7 @@ def split_parts(batch: PairBatch, count: int) -> list[PairBatch]:
         raise SpecError(f"an embedding of {width} features has no {count} parts of one width")
 
     def cut(values: Float[Tensor, "n embed"]) -> list[Float[Tensor, "n part"]]:
-        return [functional.normalize(part, dim=1) for part in values.chunk(count, dim=1)]
+        return [functional.normalize(part, dim=1) for part in values.chunk(count, dim=1)[:first]]
 
     pairs = zip(cut(batch.image), cut(batch.text), strict=True)
     parts = [replace(batch, image=image, text=text) for image, text in pairs]

@@ -1,19 +1,17 @@
 """Symmetric contrastive loss with several positives a row."""
 
 import math
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from ...featcache.errors import SpecError
+from ..blocks import MOST_LOGITS, in_blocks
 from ..objective import Loss, Objective, PairBatch, at_least_float32, split_parts
-
-# Logits held at once: 48 MiB, and a few times that with what their gradient needs. Below 32 MiB the
-# C library keeps what is freed, and hundreds of megabytes gather there.
-_BLOCK = 3 * 2**22
+from ..positives import Positives
 
 
 class Clip(Objective):
@@ -62,7 +60,7 @@ class Clip(Objective):
         SpecError: An option is out of its range.
     """
 
-    most_logits = _BLOCK
+    most_logits = MOST_LOGITS
 
     log_scale: Tensor
     temperature: Tensor
@@ -137,13 +135,14 @@ class Clip(Objective):
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
         with torch.autocast(batch.image.device.type, enabled=False):
             to_text, to_image = [], []
-            for part in split_parts(batch, self.parts)[: self.contrasted]:
+            positives = Positives.of(batch.positives)
+            for part in split_parts(batch, self.parts, first=self.contrasted):
                 image, text = at_least_float32(part.image), at_least_float32(part.text)
                 old = part.remembered
                 old_text = None if old is None else (old.text, old.image_to_text)
                 old_image = None if old is None else (old.image, old.text_to_image)
-                to_text.append(self._mean(image, text, part.positives, scale, old_text))
-                to_image.append(self._mean(text, image, part.positives.T, scale, old_image))
+                to_text.append(self._mean(image, text, positives, scale, old_text))
+                to_image.append(self._mean(text, image, positives.T, scale, old_image))
             image_to_text, text_to_image = torch.stack(to_text).mean(), torch.stack(to_image).mean()
         total = (image_to_text + text_to_image) / 2
         first, second = (side.value for side in batch.sides)
@@ -158,15 +157,11 @@ class Clip(Objective):
         self,
         rows: Float[Tensor, "rows embed"],
         columns: Float[Tensor, "columns embed"],
-        positives: Bool[Tensor, "rows columns"],
+        positives: Positives,
         scale: Float[Tensor, ""],
         remembered: tuple[Float[Tensor, "old embed"], Bool[Tensor, "rows old"]] | None,
     ) -> Float[Tensor, ""]:
-        """Return the mean loss of `rows`.
-
-        The logits of a large batch are made block by block, and made again for the gradient: all of
-        4,096 images and their 20,480 texts would take gigabytes.
-        """
+        """Return the mean loss of `rows`."""
 
         def block(part: slice) -> Float[Tensor, ""]:
             negatives = None
@@ -174,30 +169,68 @@ class Clip(Objective):
                 other, is_negative = remembered
                 negatives = scale * (rows[part] @ other.T)
                 negatives = negatives.masked_fill(~is_negative[part], float("-inf"))
-            return self._contrast(scale * (rows[part] @ columns.T), positives[part], negatives)
+            logits = scale * (rows[part] @ columns.T)
+            return self._contrast(logits, positives.within(part), negatives)
 
         old = 0 if remembered is None else len(remembered[0])
-        size = max(1, _BLOCK // (len(columns) + old))
-        if len(rows) <= size:
-            return block(slice(None))
+        losses = list(in_blocks(block, len(rows), num_columns=len(columns) + old))
+        if len(losses) == 1:
+            return losses[0][1]
         total = rows.new_zeros(())
-        for start in range(0, len(rows), size):
-            part = slice(start, min(start + size, len(rows)))
-            block_loss = checkpoint(block, part, use_reentrant=False, preserve_rng_state=False)
-            total = total + (part.stop - part.start) * block_loss
+        for count, loss in losses:
+            total = total + count * loss
         return total / len(rows)
 
     def _contrast(
         self,
         logits: Float[Tensor, "rows columns"],
-        positives: Bool[Tensor, "rows columns"],
+        positives: Positives,
         negatives: Float[Tensor, "rows old"] | None,
     ) -> Float[Tensor, ""]:
-        counts = positives.sum(dim=1, keepdim=True)
+        counts = torch.bincount(positives.rows, minlength=len(logits))
         assert bool((counts > 0).all()), "a row of the batch has no positive"
-        targets = positives.to(logits.dtype) / counts
+        shares = 1 / counts[positives.rows].to(logits.dtype)
+        if negatives is None and not self.label_smoothing:
+            loss: Tensor = _CrossEntropy.apply(logits, positives.rows, positives.columns, shares)
+            return loss
+        targets = torch.zeros_like(logits)
+        targets[positives.rows, positives.columns] = shares
         if negatives is None:
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         targets = (1 - self.label_smoothing) * targets + self.label_smoothing / logits.shape[1]
         denominator = torch.cat([logits, negatives], dim=1).logsumexp(dim=1)
         return (denominator - (targets * logits).sum(dim=1)).mean()
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """`functional.cross_entropy` to the bit, of targets that are zero but for some columns.
+
+    Dense targets take five more passes over all logits.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        logits: Float[Tensor, "rows columns"],
+        rows: Int64[Tensor, " links"],
+        columns: Int64[Tensor, " links"],
+        shares: Float[Tensor, " links"],
+    ) -> Float[Tensor, ""]:
+        log_probabilities = logits.log_softmax(dim=1)
+        context.save_for_backward(log_probabilities, rows, columns, shares)
+        # summed among zeros, as sums of floats depend on their order
+        products = torch.zeros_like(logits)
+        products[rows, columns] = log_probabilities[rows, columns] * shares
+        return -products.sum() / len(logits)
+
+    @staticmethod
+    def backward(
+        context: Any, gradient: Float[Tensor, ""]
+    ) -> tuple[Float[Tensor, "rows columns"], None, None, None]:
+        log_probabilities, rows, columns, shares = context.saved_tensors
+        slopes = torch.zeros_like(log_probabilities)
+        slopes[rows, columns] = -(gradient / len(slopes)) * shares
+        of_logits = torch.ops.aten._log_softmax_backward_data(
+            slopes, log_probabilities, 1, log_probabilities.dtype
+        )
+        return of_logits, None, None, None

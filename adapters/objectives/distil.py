@@ -96,7 +96,7 @@ class Distil(Objective):
     def _across(self, batch: PairBatch) -> Float[Tensor, ""]:
         assert batch.teacher is not None, "an objective that needs a teacher gets one"
         seen = []
-        positives = batch.positives.to(batch.teacher.text.dtype)
+        positives = batch.positives[:].to(batch.teacher.text.dtype)
         if "text" in self.teachers:
             texts = batch.teacher.text @ batch.teacher.text.T
             seen.append(positives / positives.sum(dim=1, keepdim=True) @ texts)

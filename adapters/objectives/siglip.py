@@ -1,13 +1,20 @@
 """Judge every pair of the batch on its own, by a sigmoid."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ...featcache.errors import SpecError
+from ..blocks import MOST_LOGITS, in_blocks
 from ..objective import Loss, Objective, PairBatch, at_least_float32
+from ..positives import PairMask
+
+_CACHED_LOGITS = 2**20  # of a block: its 4 MiB and as much thrice over stay in the processor
 
 
 class Siglip(Objective):
@@ -43,6 +50,8 @@ class Siglip(Objective):
     Raises:
         SpecError: An option is out of its range.
     """
+
+    most_logits = MOST_LOGITS
 
     log_scale: Tensor
     bias: Tensor
@@ -91,19 +100,140 @@ class Siglip(Objective):
         scale = self.log_scale.exp()
         with torch.autocast(batch.image.device.type, enabled=False):
             image, text = at_least_float32(batch.image), at_least_float32(batch.text)
-            logits = scale * (image @ text.T) + self.bias
-            signs = torch.where(batch.positives, 1.0, -1.0).to(logits.dtype)
-            losses = -functional.logsigmoid(signs * logits)
-            share = (1 / losses.shape[0] + 1 / losses.shape[1]) / 2
-            positives = share * losses[batch.positives].sum()
-            negatives = share * losses[~batch.positives].sum()
+            share = (1 / len(image) + 1 / len(text)) / 2
+            positives, negatives = share * self._sums(image, text, batch.positives, scale)
             if (old := batch.remembered) is not None:
-                to_text = functional.softplus(scale * (image @ old.text.T) + self.bias)
-                to_image = functional.softplus(scale * (text @ old.image.T) + self.bias)
-                negatives = negatives + to_text[old.image_to_text].sum() / (2 * len(image))
-                negatives = negatives + to_image[old.text_to_image].sum() / (2 * len(text))
+                to_text = self._sum_of_old(image, old.text, old.image_to_text, scale)
+                to_image = self._sum_of_old(text, old.image, old.text_to_image, scale)
+                negatives = negatives + to_text / (2 * len(image)) + to_image / (2 * len(text))
             if self.mean:
                 size = (len(image) + len(text)) / 2
                 positives, negatives = positives / size, negatives / size
         parts = {"positives": positives, "negatives": negatives, "scale": scale, "bias": self.bias}
         return Loss(positives + negatives, {name: part.detach() for name, part in parts.items()})
+
+    def _sums(
+        self,
+        image: Float[Tensor, "images embed"],
+        text: Float[Tensor, "texts embed"],
+        positives: PairMask,
+        scale: Float[Tensor, ""],
+    ) -> Float[Tensor, "2"]:
+        """Return the sums of the losses of the positives and of all other pairs."""
+        if positives.numel() > MOST_LOGITS:
+            in_parts: Tensor = _BlockedSums.apply(image, text, scale, self.bias, positives)
+            return in_parts
+        belong = positives[:]
+        logits = scale * (image @ text.T) + self.bias
+        signs = torch.where(belong, 1.0, -1.0).to(logits.dtype)
+        sums: Tensor = _SumsOfBoth.apply(-functional.logsigmoid(signs * logits), belong)
+        return sums
+
+    def _sum_of_old(
+        self,
+        rows: Float[Tensor, "rows embed"],
+        old: Float[Tensor, "old embed"],
+        is_negative: Bool[Tensor, "rows old"],
+        scale: Float[Tensor, ""],
+    ) -> Float[Tensor, ""]:
+        """Return the sum of the losses of rows of the batch and older negatives."""
+
+        def block(part: slice) -> Float[Tensor, ""]:
+            losses = functional.softplus(scale * (rows[part] @ old.T) + self.bias)
+            return losses[is_negative[part]].sum()
+
+        sums = [made for _, made in in_blocks(block, len(rows), num_columns=len(old))]
+        return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+
+class _SumsOfBoth(torch.autograd.Function):
+    """Sums of losses where a mask is true and where it is false.
+
+    The gradient is one number for each of both, while that of an index is a scatter, which took
+    most of the time of the whole loss.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        losses: Float[Tensor, "rows columns"],
+        mask: Bool[Tensor, "rows columns"],
+    ) -> Float[Tensor, "2"]:
+        context.save_for_backward(mask)
+        return torch.stack([losses[mask].sum(), losses[~mask].sum()])
+
+    @staticmethod
+    def backward(
+        context: Any, gradient: Float[Tensor, "2"]
+    ) -> tuple[Float[Tensor, "rows columns"], None]:
+        (mask,) = context.saved_tensors
+        return torch.where(mask, gradient[0], gradient[1]), None
+
+
+class _BlockedSums(torch.autograd.Function):
+    """Sums of the losses of the positives and of all other pairs, a block of images at a time.
+
+    The gradient is taken with the losses: other than in a softmax that of a pair depends on nothing
+    but its own logit, so that each block is made once and in the same memory.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        image: Float[Tensor, "images embed"],
+        text: Float[Tensor, "texts embed"],
+        scale: Float[Tensor, ""],
+        bias: Float[Tensor, ""],
+        positives: PairMask,
+    ) -> Float[Tensor, "2"]:
+        size = max(1, _CACHED_LOGITS // len(text))
+        memory = image.new_empty(4, min(size, len(image)), len(text))
+        # [0] of the sum over positives, [1] of that over the others: each has a factor of its own
+        sums, biases = image.new_zeros(2), image.new_zeros(2)
+        images, texts = image.new_zeros(2, *image.shape), text.new_zeros(2, *text.shape)
+        for start in range(0, len(image), size):
+            rows = image[start : start + size]
+            logits, slopes, *spare = memory[:, : len(rows)]
+            torch.mm(rows, text.T, out=logits).mul_(scale).add_(bias)
+            lines, columns = positives[start : start + size].nonzero(as_tuple=True)
+            right = logits[lines, columns]
+            logits[lines, columns] = -torch.inf  # neither a loss nor a slope as a negative
+            torch.sigmoid(logits, out=slopes)
+            sums[0] -= functional.logsigmoid(right).sum()
+            sums[1] += _softplus(logits, spare).sum()
+            right_slopes = -torch.sigmoid(-right)[:, None]
+            biases += torch.stack([right_slopes.sum(), slopes.sum()])
+            images[0].index_add_(0, start + lines, right_slopes * text[columns])
+            texts[0].index_add_(0, columns, right_slopes * rows[lines])
+            torch.mm(slopes, text, out=images[1, start : start + size])
+            texts[1].addmm_(slopes.T, rows)
+        scales = (images * image).sum(dim=(1, 2))
+        context.save_for_backward(scale, images, texts, scales, biases)
+        return sums
+
+    @staticmethod
+    def backward(
+        context: Any, gradient: Float[Tensor, "2"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        scale, images, texts, scales, biases = context.saved_tensors
+        image, text = (scale * torch.tensordot(gradient, side, 1) for side in (images, texts))
+        return image, text, scales @ gradient, biases @ gradient, None
+
+
+def _softplus(
+    values: Float[Tensor, "rows columns"], memory: Sequence[Float[Tensor, "rows columns"]]
+) -> Float[Tensor, "rows columns"]:
+    """Return log(1 + exp(x)) of values x, in the place of these; `memory` is for what is between.
+
+    max(x, 0) + log1p(u) with u = exp(-|x|), and log1p(u) = u log(w) / (w - 1) for w = 1 + u as it
+    is rounded, or u where that is 1. It is as accurate as the kernels of log1p and of softplus, and
+    both take ten times as long as that of log.
+
+    Source: Goldberg 1991, What every computer scientist should know about floating-point
+    arithmetic, theorem 4.
+    """
+    small, ratio = memory
+    torch.abs(values, out=small).neg_().exp_()
+    rounded = torch.add(small, 1.0, out=ratio)
+    factors = rounded.log().div_(rounded.sub_(1.0)).nan_to_num_(nan=1.0)
+    return values.clamp_(min=0.0).add_(small.mul_(factors))

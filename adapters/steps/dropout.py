@@ -39,7 +39,8 @@ class Dropout(Step):
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the tokens with features dropped, in training mode only."""
         values = tokens.values
-        if not (self.whole_rows and self.training):
+        # of one token both are the same draws, without the product of ones
+        if not (self.whole_rows and self.training) or values.shape[1] == 1:
             return tokens.with_values(self.dropout(values))
         # the module's own scaling by 1 / (1 - p) on ones gives the factors of a whole row
         factors = self.dropout(torch.ones_like(values[:, :1]))  # [batch, 1, width]

@@ -17,7 +17,7 @@ from ..types import ragged_arange
 
 # An assignment costs about 0.5 microseconds a row whatever its length. Indexing costs less a row,
 # 6 microseconds a shard, and a second pass over the bytes: it wins for many short rows.
-_SHORT_ROW = 8192  # bytes
+SHORT_ROW = 8192  # bytes
 _MANY_ROWS = 8  # of each shard
 
 
@@ -59,7 +59,7 @@ def copy_rows(
             np.take(array, lines, axis=0, out=out, mode="clip")
         else:
             out[...] = array[lines]
-    elif one_by_one or (out.nbytes < _SHORT_ROW * num_rows and num_rows > _MANY_ROWS * len(shards)):
+    elif one_by_one or (out.nbytes < SHORT_ROW * num_rows and num_rows > _MANY_ROWS * len(shards)):
         _index_each_shard(source, shards, spans, out)
     elif spans.lengths is None:
         arrays = {index: source(index) for index in shards}

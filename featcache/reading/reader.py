@@ -19,8 +19,8 @@ from ..store.trust import is_trusting
 from ..string_array import Strings
 from ..tokens import Tokens, pad, pad_groups, split_by_length
 from ..types import Features
-from .gather import RowLayout
-from .residency import DeviceFeatures, choose_residency
+from .gather import SHORT_ROW, RowLayout
+from .residency import SHARE, DeviceFeatures, HostFeatures, choose_residency
 from .shard_cache import StoredArrays
 
 _BUFFER_BYTES = 2**28  # of decompressed shards kept at once: four of the default size
@@ -35,7 +35,8 @@ class FeatureReader:
         disk     Raw shards are memory maps: only the asked rows are read, and the system keeps
                  what fits. Of compressed shards the last used stay decompressed.
         host     Each shard is read whole at its first use, decompressed and widened, and stays.
-                 One that needs neither stays a memory map that the system is asked to read ahead.
+                 One that needs neither stays a memory map that the system is asked to read ahead;
+                 short rows of one length are copied into one array.
         device   All values lie on the device as floats, and `padded` gathers them there; `gather`
                  reads from disk.
 
@@ -94,6 +95,18 @@ class FeatureReader:
                 min(_BUFFER_BYTES, free_memory() // 8) if buffer_bytes is None else buffer_bytes
             ),
         )
+        self._on_host: HostFeatures | None = None
+        tokens = self.description.tokens_per_item
+        is_short = tokens is not None and tokens * row_bytes < SHORT_ROW
+        # whoever asks for `host` with more than that gets maps, which take no memory of the process
+        fits = self.residency.num_bytes <= SHARE * self.residency.free_bytes
+        if self.residency.name == "host" and tokens is not None and is_short and fits:
+            self._on_host = HostFeatures(
+                self._arrays.load_values,
+                self._layout.first_rows,
+                shape=(tokens, self.description.width),
+                dtype=self.dtype,
+            )
         self._on_device: DeviceFeatures | None = None
         if self.residency.name == "device":
             assert device is not None, "choose_residency refuses this"
@@ -165,26 +178,29 @@ class FeatureReader:
     @property
     def num_loads(self) -> int:
         """Return how many times the values of a shard were read so far; a buffered one is not."""
-        return self._arrays.num_loads
+        on_host = 0 if self._on_host is None else self._on_host.num_loads
+        return self._arrays.num_loads + on_host
 
     def gather(
-        self, rows: Sequence[int] | Int64[np.ndarray, " n"], *, companions: bool = True
+        self,
+        rows: Sequence[int] | Int64[np.ndarray, " n"],
+        *,
+        companions: bool = True,
+        ids: bool = True,
     ) -> Features:
         """Return the given rows, in the given order, repeats included, as floats.
 
         `float16` comes as it is stored, every other type as float32; the scales of `int8` are used
-        up by that.
+        up by that. Without `ids` all ids are empty, which saves decoding those of the whole store.
         """
         numbers = self._layout.check(rows)
-        spans = self._layout.token_spans(numbers)
         offsets = self._layout.offsets_of(numbers)
         values = np.empty((int(offsets[-1]), self.description.width), self.dtype)
-        self._arrays.copy_values(spans, values)
-        self._examine(values, numbers)
+        self._copy(numbers, values)
         names = self.description.companions if companions else ()
         beside = {name: self.companion(name, numbers) for name in names}
-        ids = tuple(map(self.ids.__getitem__, numbers.tolist()))
-        return Features(values, offsets, ids, beside)
+        ids_of = map(self.ids.__getitem__, numbers.tolist()) if ids else [""] * len(numbers)
+        return Features(values, offsets, tuple(ids_of), beside)
 
     def companion(
         self, name: str, rows: Sequence[int] | Int64[np.ndarray, " n"]
@@ -223,23 +239,19 @@ class FeatureReader:
         expected = (len(numbers), tokens, self.description.width)
         if array.shape != expected or not array.flags.c_contiguous:
             raise ValueError(f"out must be C-ordered of shape {expected}, not {array.shape}")
-        spans = self._layout.token_spans(numbers)
-        lines = array.reshape(-1, self.description.width)
-        self._arrays.copy_values(spans, lines)
-        self._examine(lines, numbers)
+        self._copy(numbers, array.reshape(-1, self.description.width))
 
     def padded(self, rows: Int64[np.ndarray, " n"]) -> Tokens:
         """Return the given rows as a padded batch, on the device if they are there."""
         numbers = self._layout.check(rows)
         tokens = self.description.tokens_per_item
         if self._on_device is None and tokens is not None and len(numbers):
-            # without looking up ids, which takes longer than copying pooled vectors
             values = np.empty((len(numbers), tokens, self.description.width), self.dtype)
             self.gather_into(numbers, values)
             mask = torch.ones(len(numbers), tokens, dtype=torch.bool)
             return Tokens(torch.from_numpy(values), mask)
         if self._on_device is None:
-            return pad(self.gather(numbers, companions=False))
+            return pad(self.gather(numbers, companions=False, ids=False))
         return self._on_device.pad(self._layout.tokens_before(numbers), self.lengths[numbers])
 
     def padded_groups(
@@ -249,7 +261,7 @@ class FeatureReader:
         if self.description.tokens_per_item is not None:
             return [self.padded(rows)], np.arange(len(rows))
         if self._on_device is None:
-            return pad_groups(self.gather(rows, companions=False), num_groups)
+            return pad_groups(self.gather(rows, companions=False, ids=False), num_groups)
         groups = split_by_length(self.lengths[self._layout.check(rows)], num_groups)
         return [self.padded(rows[group]) for group in groups], np.concatenate(groups)
 
@@ -258,6 +270,16 @@ class FeatureReader:
         first, end = self.first_rows[index : index + 2].tolist()
         self._examine(values, np.arange(first, end))
         return values
+
+    def _copy(self, rows: Int64[np.ndarray, " n"], out: Float[np.ndarray, "total width"]) -> None:
+        """Write the tokens of these rows, row after row."""
+        if self._on_host is None:
+            self._arrays.copy_values(self._layout.token_spans(rows), out)
+        else:
+            tokens = self.description.tokens_per_item
+            assert tokens is not None, "rows of one length"
+            self._on_host.take(rows, out.reshape(len(rows), tokens, self.description.width))
+        self._examine(out, rows)
 
     def _examine(
         self, values: Float[np.ndarray, "total width"], rows: Int64[np.ndarray, " n"]

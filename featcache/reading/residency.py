@@ -10,8 +10,9 @@ stored type):
 A quarter, as training holds two stores, or four with a validation split, and wants memory itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,59 @@ def choose_residency(
     if asked == "auto":
         name = "host" if num_bytes <= SHARE * free else "disk"
     return Residency(name=name, num_bytes=num_bytes, free_bytes=free, asked=asked)
+
+
+class HostFeatures:
+    """Values of all rows of a store in one array, of which a shard is filled at its first use.
+
+    Short rows are then one call of `take`; one call for each of their shards took most of the time
+    of reading them.
+
+    Args:
+        load: Returns all values of a shard, one line a row.
+        first_rows: First row of each shard, and the number of rows last.
+        shape: Of the values of one row.
+        dtype: Of the values.
+
+    Attributes:
+        num_loads: How many shards were loaded so far.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int], Float[np.ndarray, "rows tokens width"]],
+        first_rows: Int64[np.ndarray, " shards_plus_1"],
+        *,
+        shape: tuple[int, int],
+        dtype: np.dtype,
+    ) -> None:
+        self._load = load
+        self._first_rows = first_rows
+        # the system gives pages when they are written to, so an unread shard takes no memory
+        self._values = np.empty((int(first_rows[-1]), *shape), dtype)
+        self._missing = set(range(len(first_rows) - 1))
+        self._lock = Lock()
+        self.num_loads = 0
+
+    def take(self, rows: Int64[np.ndarray, " n"], out: Float[np.ndarray, "n tokens width"]) -> None:
+        """Write these rows into `out`."""
+        if self._missing:
+            self._fill(rows)
+        if out.dtype == self._values.dtype:
+            # `clip` alone writes without a buffer between; every row is in range
+            np.take(self._values, rows, axis=0, out=out, mode="clip")
+        else:
+            out[...] = self._values[rows]
+
+    def _fill(self, rows: Int64[np.ndarray, " n"]) -> None:
+        shards = set((np.searchsorted(self._first_rows, rows, side="right") - 1).tolist())
+        # batches are loaded ahead in another thread, which asks for rows while the training does
+        with self._lock:
+            for index in sorted(shards & self._missing):
+                first, end = self._first_rows[index : index + 2].tolist()
+                self._values[first:end] = self._load(index)
+                self.num_loads += 1
+                self._missing.remove(index)
 
 
 class DeviceFeatures:

@@ -98,7 +98,7 @@ class StoredArrays:
             name: ShardCache(partial(self._read, name), limit_shards=limit_shards) for name in names
         }
         self._values = ShardCache(
-            self._load_values, limit_bytes=self._limit_bytes(), limit_shards=limit_shards
+            self.load_values, limit_bytes=self._limit_bytes(), limit_shards=limit_shards
         )
 
     @property
@@ -164,7 +164,8 @@ class StoredArrays:
         array = np.asarray(self._shards[index][name].read())
         return self._by_row(array) if name in PER_TOKEN else array
 
-    def _load_values(self, index: int) -> np.ndarray:
+    def load_values(self, index: int) -> np.ndarray:
+        """Return the values of one shard, one line a row where rows are of one length."""
         if self._in_memory:
             _read_ahead(self._shards[index]["values"])
             return self._by_row(self.widened_shard(index))

@@ -98,7 +98,7 @@ class _Source:
         self.width = reader.description.width
         self.tokens = reader.description.tokens_per_item
         self.offsets = np.concatenate([[0], np.cumsum(reader.lengths)]).astype(np.int64)
-        self.dtype = reader.gather([], companions=False).values.dtype
+        self.dtype = reader.gather([], companions=False, ids=False).values.dtype
         self._block_tokens = block_bytes // (self.width * self.dtype.itemsize)
 
     @property

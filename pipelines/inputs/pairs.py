@@ -6,20 +6,22 @@ Axis names: `n` images or rows of the first side, `m` rows of the second.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from ...adapters.adapter import Adapter
+from ...adapters.positives import Positives
 from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
 from ...featcache.store import catalog
 from ...featcache.store.remedies import extraction
-from ...featcache.types import Side
+from ...featcache.types import Side, ragged_arange
 from ..metrics.ranks import Relevance
 from .cached_steps import PooledRows, RowReader, pool_once
 from .mixed_rows import MixupRows
@@ -232,11 +234,10 @@ class PairDataset(ABC):
 
     def positives(
         self, first_rows: Int64[np.ndarray, " n"], second_rows: Int64[np.ndarray, " m"]
-    ) -> Bool[torch.Tensor, "n m"]:
-        """Return the mask of the positives among these rows; `second_rows` must be sorted."""
+    ) -> Positives:
+        """Return the positives among these rows, in which a row may be several times."""
         # `belonging` and not `seconds_of`: texts that say the same are no negatives
-        partners = [np.array(self.belonging[row]) for row in first_rows.tolist()]
-        return partner_mask(partners, second_rows)
+        return partner_links([self.belonging[row] for row in first_rows.tolist()], second_rows)
 
     @abstractmethod
     def block_order(
@@ -248,16 +249,18 @@ class PairDataset(ABC):
         """
 
 
-def partner_mask(
-    partners: Sequence[Int64[np.ndarray, " _"]], rows: Int64[np.ndarray, " m"]
-) -> Bool[torch.Tensor, "n m"]:
-    """Return for each line a mask of those of the sorted `rows` that are its partners."""
-    mask = np.zeros((len(partners), len(rows)), dtype=bool)
-    for line, belonging in enumerate(partners):
-        places = np.searchsorted(rows, belonging)
-        places = np.minimum(places, len(rows) - 1)
-        mask[line, places[rows[places] == belonging]] = True
-    return torch.from_numpy(mask)
+def partner_links(
+    partners: Sequence[Sequence[int]] | Sequence[Int64[np.ndarray, " _"]],
+    rows: Int64[np.ndarray, " m"],
+) -> Positives:
+    """Return for each line those of `rows` that are its partners, wherever and however often."""
+    counts = np.fromiter(map(len, partners), dtype=np.int64, count=len(partners))
+    flat = np.fromiter(chain.from_iterable(partners), dtype=np.int64, count=int(counts.sum()))
+    order = np.argsort(rows, kind="stable")
+    first, end = (np.searchsorted(rows[order], flat, side=side) for side in ("left", "right"))
+    lines = np.repeat(np.repeat(np.arange(len(partners)), counts), end - first)
+    columns = order[ragged_arange(first, end - first)]
+    return Positives(torch.from_numpy(lines), torch.from_numpy(columns), (len(partners), len(rows)))
 
 
 def order_by_shard(

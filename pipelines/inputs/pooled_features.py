@@ -95,5 +95,7 @@ def _vectors(
     size = max(1, _BLOCK_ELEMENTS // (longest * reader.description.width))
     # `concatenate` refuses an empty list, so no rows are one empty block
     starts = range(0, max(len(rows), 1), size)
-    blocks = (reader.gather(rows[start : start + size], companions=False) for start in starts)
+    blocks = (
+        reader.gather(rows[start : start + size], companions=False, ids=False) for start in starts
+    )
     return np.concatenate([vectors_of(block).astype(np.float32, copy=False) for block in blocks])

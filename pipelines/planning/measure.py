@@ -80,9 +80,8 @@ def take_steps(step: PlannedStep) -> None:
     images = options.mixup.mixtures(options.batch_size)
     modules = step.modules(step.device)
     train_step = step.train_step(modules, images, step.device)
-    teacher = modules.objective.needs_teacher
     num_batches = 1 if options.chunk_size else step.shape.ready  # that are in memory at once
-    batches = [step.batch(images, step.device, teacher=teacher) for _ in range(num_batches)]
+    batches = [step.batch(images, step.device, modules.objective) for _ in range(num_batches)]
     for number in range(_STEPS * options.accumulate):
         train_step.add_gradient(batches[number % len(batches)])
         if (number + 1) % options.accumulate == 0:

@@ -200,8 +200,11 @@ class StepMemory:
         """Return the memory of one moment, with what is there all the time."""
         shape, queue = self._planned.shape, self._queue
         first, second = rows.values()
-        # a byte for each pair that says who belongs to whom
-        loss += first * second + (first + second) * queue
+        # a byte for each pair that says who belongs to whom, of a block where they are many
+        pairs = first * second
+        if (most_logits := self._modules.objective.most_logits) is not None:
+            pairs = min(pairs, most_logits)
+        loss += pairs + (first + second) * queue
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
         if self._modules.objective.needs_teacher:
             loss += sum(count * shape.widths[side] for side, count in rows.items()) * _FLOAT_BYTES
@@ -239,7 +242,7 @@ class StepMemory:
         """Return the tensors that a step of so many images makes until the optimiser's turn."""
         objective = self._modules.objective
         step = self._planned.train_step(self._modules, images, _CPU)
-        batch = self._planned.batch(images, _CPU, teacher=objective.needs_teacher)
+        batch = self._planned.batch(images, _CPU, objective)
         self._set_gradients(there=self._accumulates)
         loss_bounds: list[int] = []
         block_bounds: list[int] = []

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...adapters.gradcache import LazyTokens
-from ...adapters.objective import PairBatch, QueuedNegatives, TeacherFeatures
+from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
+from ...adapters.positives import Positives
 from ...adapters.preset import preset_of
 from ...featcache.config import Table
 from ...featcache.encoders.card import EncoderCard
@@ -137,17 +138,18 @@ class PlannedStep:
             queue=queue,
         )
 
-    def batch(self, images: int, device: torch.device, *, teacher: bool) -> Batch:
-        """Return a batch of random features; with chunks they are drawn whenever one is loaded."""
+    def batch(self, images: int, device: torch.device, objective: Objective) -> Batch:
+        """Return a batch of random features as an objective reads it; chunks when loaded."""
         first, second = self.shape.rows(images).items()
-        owner = torch.arange(second[1], device=device) // self.shape.texts
+        texts = torch.arange(second[1])
+        positives = Positives(texts // self.shape.texts, texts, (first[1], second[1]))
         units = [_unit(rows, self.shape.widths[side]) for side, rows in (first, second)]
         return Batch(
             rows=BatchRows(np.arange(first[1]), np.arange(second[1])),
             images=self._loads(*first),
             texts=self._loads(*second),
-            positives=owner[None, :] == torch.arange(images, device=device)[:, None],
-            teacher=TeacherFeatures(*units).to(device) if teacher else None,
+            positives=positives.as_mask(objective.most_logits).to(device),
+            teacher=TeacherFeatures(*units).to(device) if objective.needs_teacher else None,
         )
 
     def _loads(self, side: Side, rows: int) -> list[LazyTokens]:

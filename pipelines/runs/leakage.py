@@ -365,7 +365,7 @@ def _same_items(
     for start in range(0, len(ids), size):
         block = ids[start : start + size]
         here, there = (
-            reader.gather([reader.row_of[item] for item in block], companions=False)
+            reader.gather([reader.row_of[item] for item in block], companions=False, ids=False)
             for reader in (evaluated, trained)
         )
         same += [item for line, item in enumerate(block) if _alike(here.row(line), there.row(line))]

@@ -6,13 +6,14 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from ...adapters.gradcache import LazyTokens
 from ...adapters.masking import without_padding
 from ...adapters.objective import TeacherFeatures
+from ...adapters.positives import PairMask, Positives
 from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.tokens import Tokens
@@ -68,7 +69,7 @@ class Batch:
     rows: BatchRows
     images: list[LazyTokens]
     texts: list[LazyTokens]
-    positives: torch.Tensor
+    positives: PairMask
     teacher: TeacherFeatures | None = None
 
 
@@ -85,6 +86,7 @@ class Batches:
             how to mix.
         seed: Seed of the order and of what is mixed with what.
         teacher: Whether a batch has the averaged tokens of its items; chunks are loaded once more.
+        most_logits: Of the objective, which says whether it takes positives as pairs.
         processes: Who shares the rows of each batch.
 
     Raises:
@@ -99,6 +101,7 @@ class Batches:
         options: TrainOptions,
         seed: int,
         teacher: bool = False,
+        most_logits: int | None = None,
         processes: ProcessGroup = ALONE,
     ) -> None:
         self.stores = stores
@@ -108,6 +111,7 @@ class Batches:
         self.seed = seed
         self.mixup = options.mixup
         self.teacher = teacher
+        self.most_logits = most_logits
         self.processes = processes
         self.by_captions = options.captions == "each"
         num_rows = len(images)
@@ -219,22 +223,14 @@ class Batches:
         first, second = self.stores.sources
         images, image_order = self._load_share(first, rows.image)
         texts, text_order = self._load_share(second, rows.text)
-        positives = self._positives(rows)
-        return Batch(
-            rows=BatchRows(rows.image[image_order], rows.text[text_order]),
-            images=images,
-            texts=texts,
-            positives=positives[image_order][:, text_order],
-        )
-
-    def _positives(self, rows: BatchRows) -> Bool[torch.Tensor, "n m"]:
-        if not self.by_captions:
-            return self.stores.positives(rows.image, rows.text)
-        if self.options.same_image == "negative":
-            return torch.eye(len(rows.image), dtype=torch.bool)
-        # the mask is of distinct rows; a text of two images may stand in the batch twice
-        texts, places = np.unique(rows.text, return_inverse=True)
-        return self.stores.positives(rows.image, texts)[:, places]
+        ordered = BatchRows(rows.image[image_order], rows.text[text_order])
+        if self.by_captions and self.options.same_image == "negative":
+            diagonal = np.argsort(image_order), np.argsort(text_order)
+            lines, columns = (torch.from_numpy(numbers) for numbers in diagonal)
+            positives = Positives(lines, columns, (len(image_order), len(text_order)))
+        else:
+            positives = self.stores.positives(ordered.image, ordered.text)
+        return Batch(ordered, images, texts, positives.as_mask(self.most_logits))
 
     def _load_share(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
@@ -257,13 +253,13 @@ class Batches:
     def _load_mixed(self, rows: BatchRows, mix: MixupRows) -> Batch:
         """Return the batch of mixtures; chunks of them are mixed again whenever they are loaded."""
         owners = torch.from_numpy(mix.owner)
-        places = torch.arange(len(rows.image))
-        positives: Bool[torch.Tensor, "n m"] = owners[None, :] == places[:, None]
+        shape = len(rows.image), len(rows.text)
+        positives = Positives(owners, torch.arange(len(owners)), shape)
         return Batch(
             rows=rows,
             images=self._mixed_chunks(self.stores.first, rows.image, mix.image, mix.share),
             texts=self._mixed_chunks(self.stores.second, rows.text, mix.text, mix.share),
-            positives=positives,
+            positives=positives.as_mask(self.most_logits),
         )
 
     def _mixed_chunks(

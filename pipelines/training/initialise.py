@@ -24,7 +24,7 @@ from ...featcache.errors import SpecError
 from ...featcache.types import Side
 from ..common.progress import Progress
 from ..inputs.cached_steps import RowReader
-from ..inputs.pairs import PairDataset, partner_mask
+from ..inputs.pairs import PairDataset, partner_links
 from .batches import GROUPS
 
 SLOT = "project"  # what a solver fills
@@ -124,7 +124,7 @@ class ClosedFormLayers:
                     self.steps, stores.sources, (firsts, seconds), stores.pair.sides, strict=True
                 )
             )
-            together = partner_mask(partners, seconds).numpy()
+            together = partner_links(partners, seconds)[:].numpy()
             if averages:
                 shares = together / together.sum(axis=1, keepdims=True)
                 second, together = shares @ second, np.eye(len(firsts), dtype=np.bool_)

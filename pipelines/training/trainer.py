@@ -102,6 +102,7 @@ class Trainer:
             options=plan.options,
             seed=seed,
             teacher=self.objective.needs_teacher,
+            most_logits=self.objective.most_logits,
             processes=processes,
         )
         self.course = self.batches.course

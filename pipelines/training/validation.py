@@ -7,20 +7,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from ...adapters.adapter import Adapter
 from ...adapters.objective import Objective, PairBatch, TeacherFeatures
-from ..inputs.pairs import PairDataset, partner_mask
+from ...adapters.positives import Positives
+from ..inputs.pairs import PairDataset, partner_links
 from ..ranking.embeddings import PairedEmbeddings
 from ..ranking.recall import headline_recalls
 from ..runs.embed_stored import embed_pairs
 from .batches import teacher_of_rows
 
 # image rows, text rows, which of them belong together, and the weight of the batch
-_RowsOfBatch: TypeAlias = tuple[
-    Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], Bool[np.ndarray, "n m"], int
-]
+_RowsOfBatch: TypeAlias = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], Positives, int]
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def mean_loss(
         batch = PairBatch(
             torch.from_numpy(embeddings.images[images]).to(device),
             torch.from_numpy(embeddings.texts[texts]).to(device),
-            torch.from_numpy(positives).to(device),
+            positives.as_mask(objective.most_logits).to(device),
             teacher=None if teacher is None else teacher.take(images, texts).to(device),
             sides=embeddings.sides,
         )
@@ -152,13 +151,15 @@ def _batches_of_images(embeddings: PairedEmbeddings, size: int) -> Iterator[_Row
         images = rows[start : start + size]
         answers = relevance.take(images)
         texts = np.unique(answers.rows)
-        positives = np.zeros((len(images), len(texts)), dtype=bool)
-        lines = np.repeat(np.arange(len(images)), answers.counts)
-        positives[lines, np.searchsorted(texts, answers.rows)] = True
+        lines, right = np.repeat(np.arange(len(images)), answers.counts), answers.rows
         # a text that two images have in common is not wrong for itself
         if embeddings.same_texts:
-            positives |= images[:, None] == texts[None, :]
-        yield images, texts, positives, 1
+            alike = np.flatnonzero(np.isin(images, texts))
+            lines, right = np.append(lines, alike), np.append(right, images[alike])
+        shape = len(images), len(texts)
+        links = np.unique(lines * shape[1] + np.searchsorted(texts, right))  # each pair once
+        places = [torch.from_numpy(part) for part in np.divmod(links, shape[1])]
+        yield images, texts, Positives(places[0], places[1], shape), 1
 
 
 def _batches_of_pairs(
@@ -171,12 +172,10 @@ def _batches_of_pairs(
     all_texts = relevance.rows[order]
     for start in range(0, len(order), size):
         images, texts = (rows[start : start + size] for rows in (all_images, all_texts))
-        positives = np.eye(len(images), dtype=bool)
+        positives = Positives.diagonal(len(images))
         if same_image == "positive":
-            # a text of several images may be here twice, and the mask is of distinct sorted rows
-            places, inverse = np.unique(texts, return_inverse=True)
             partners = [relevance.take(np.array([image])).rows for image in images.tolist()]
-            positives = partner_mask(partners, places).numpy()[:, inverse]
+            positives = partner_links(partners, texts)
         yield images, texts, positives, len(images)
 
 

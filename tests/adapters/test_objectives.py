@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from lightalign.adapters import blocks
 from lightalign.adapters.adapter import count_parameters
 from lightalign.adapters.objective import (
     OBJECTIVES,
@@ -19,7 +20,8 @@ from lightalign.adapters.objective import (
     TeacherFeatures,
     build_objective,
 )
-from lightalign.adapters.objectives import clip
+from lightalign.adapters.objectives import siglip
+from lightalign.adapters.positives import Positives
 from lightalign.featcache.errors import SpecError, UnknownNameError
 
 
@@ -100,11 +102,17 @@ def test_smoothing_spreads_over_the_batch_whatever_is_remembered():
 
 
 @pytest.mark.parametrize("queued", [False, True])
-def test_a_large_batch_has_the_loss_and_the_gradient_of_one_block(queued, monkeypatch):
+@pytest.mark.parametrize(
+    "table", [{"part": "clip", "label_smoothing": 0.1}, {"part": "siglip"}], ids=["clip", "siglip"]
+)
+def test_a_large_batch_has_the_loss_and_the_gradient_of_one_block(table, queued, monkeypatch):
     found = []
+    build_objective(table)  # whose module would keep the patched number
     for block in (100, 30):  # all at once, and two to six rows at a time, the last ones fewer
-        monkeypatch.setattr(clip, "_BLOCK", block)
-        objective = build_objective({"part": "clip", "label_smoothing": 0.1}).double()
+        monkeypatch.setattr(blocks, "MOST_LOGITS", block)
+        monkeypatch.setattr(siglip, "MOST_LOGITS", block)
+        monkeypatch.setattr(siglip, "_CACHED_LOGITS", 15)
+        objective = build_objective(table).double()
         image, text = (embeddings(rows, seed).requires_grad_() for rows, seed in ((5, 1), (7, 2)))
         positives = torch.arange(7)[None, :] % 5 == torch.arange(5)[:, None]
         batch = PairBatch(image, text, positives)
@@ -114,9 +122,34 @@ def test_a_large_batch_has_the_loss_and_the_gradient_of_one_block(queued, monkey
             batch = replace(batch, remembered=old)
         loss = objective(batch)
         loss.total.backward()
-        found.append([loss.total, image.grad, text.grad, objective.log_scale.grad])
+        numbers = [parameter.grad for parameter in objective.parameters()]
+        found.append([loss.total, *loss.parts.values(), image.grad, text.grad, *numbers])
     for whole, in_blocks in zip(*found, strict=True):
         torch.testing.assert_close(whole, in_blocks, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("texts", [1, 5])
+def test_targets_as_pairs_give_the_bits_of_dense_ones(texts):
+    logits = 20 * torch.randn(37, 37 * texts, generator=torch.Generator().manual_seed(texts))
+    mask = torch.arange(37 * texts)[None] // texts == torch.arange(37)[:, None]
+    objective = build_objective({"part": "clip"})
+    dense, pairs = (logits.clone().requires_grad_() for _ in range(2))
+    losses = (
+        functional.cross_entropy(dense, mask / mask.sum(dim=1, keepdim=True)),
+        objective._contrast(pairs, Positives.of(mask), None),
+    )
+    for loss in losses:
+        (0.37 * loss).backward()
+    assert torch.equal(*losses)
+    assert torch.equal(dense.grad, pairs.grad)
+
+
+@pytest.mark.parametrize("shift", [-40.0, 0.0, 90.0])
+def test_the_softplus_of_blocks_is_that_of_torch(shift):
+    values = torch.linspace(-20, 20, 999, dtype=torch.float32)[None] + shift
+    expected = torch.logaddexp(values.double(), torch.zeros(()))
+    found = siglip._softplus(values.clone(), [*torch.empty(2, *values.shape)]).double()
+    torch.testing.assert_close(found, expected, rtol=3e-7, atol=0.0)
 
 
 def test_two_orthogonal_pairs_by_hand():

@@ -13,6 +13,7 @@ from lightalign.featcache.sources.datasets.shapes import ShapesOptions, ShapesSo
 from lightalign.featcache.types import Modality
 
 Rows = Sequence[dict[str, Any]]
+ANYWHERE = {"root": "/"}  # options of a table that names photos where they are
 
 
 def photo_rows(folder: Path, count: int) -> Rows:

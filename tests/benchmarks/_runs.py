@@ -1,6 +1,8 @@
 """Train and evaluate by name, so that a stopped benchmark goes on."""
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -19,6 +21,16 @@ from lightalign.pipelines.training.spec import TrainSpec
 ENCODERS = ("efficientnet-lite0", "minilm")
 COLUMNS = [(side, k) for side in ("text_to_image", "image_to_text") for k in ("1", "5", "10")]
 HEADS = [f"{'t2i' if side == 'text_to_image' else 'i2t'} R@{k}" for side, k in COLUMNS]
+
+
+@contextmanager
+def kept_home(home: Path | None) -> Iterator[Path]:
+    """Give the folder that keeps stores and runs, or without one a folder that goes at the end."""
+    if home is not None:
+        yield home
+        return
+    with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
+        yield Path(folder)
 
 
 def file_name(label: str) -> str:

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _runs import COLUMNS, ENCODERS, HEADS, extract_all, measured, summary, trained
+from _runs import COLUMNS, ENCODERS, HEADS, extract_all, kept_home, measured, summary, trained
 
 BOTH = ("image", "text")
 
@@ -58,20 +58,8 @@ def measure(options: argparse.Namespace, row: str, seed: int) -> dict[str, float
     return measured(folder, *place, options.split)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="shapes")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    options.source = {}
-    if options.quick:
-        options.data, options.split, options.seeds = "shapes", "test", [0]
-        options.rows = ["as it is", "the solved head alone"]
-        options.source = {"train": 100, "val": 10, "test": 50}
+def compare(options: argparse.Namespace) -> None:
+    """Train and evaluate each row with each seed."""
     extract_all(options.home, options.data, options.source, ENCODERS)
     print(f"{'':30}" + "".join(f"{head:>13}" for head in [*HEADS, "sum"]), flush=True)
     by_row: dict[str, list[dict[str, float]]] = {label: [] for label in options.rows}
@@ -86,6 +74,24 @@ def main() -> None:
             numbers = "".join(f"{value:8.1f} ±{deviation:3.1f}" for value, deviation in cells)
             print(f"{label:30}{numbers}", flush=True)
     print(json.dumps({"data": options.data.partition("=")[0], "rows": found}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--home", type=Path, help="keeps stores and runs")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    options.source = {}
+    if options.quick:
+        options.data, options.split, options.seeds = "shapes", "test", [0]
+        options.rows = ["as it is", "the solved head alone"]
+        options.source = {"train": 100, "val": 10, "test": 50}
+    with kept_home(options.home) as options.home:
+        compare(options)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ last line one JSON object. `--quick` takes `shapes`, one seed and three epochs.
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from _runs import ENCODERS, evaluated, trained
+from _runs import ENCODERS, evaluated, kept_home, trained
 
 from lightalign.pipelines.extraction import extract
 from lightalign.pipelines.extraction.reports import StoreReport
@@ -132,8 +131,7 @@ def main() -> None:
         options.data, options.split, options.seeds = "shapes", "test", [0]
         options.sets = ["train.epochs=3", *options.sets]
         options.source = {"train": 100, "val": 10, "test": 50}
-    with tempfile.TemporaryDirectory() as folder:
-        options.home = options.home or Path(folder)
+    with kept_home(options.home) as options.home:
         found = weigh(options)
     print(json.dumps({"data": options.data.partition("=")[0], "variants": found}))
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _photos import photo_rows, write_table
+from _photos import ANYWHERE, photo_rows, write_table
 from jaxtyping import Int64
 from safetensors.torch import save_file
 
@@ -95,7 +95,7 @@ class Online:
         self, trainer: Trainer, encoders: Mapping[Modality, Encoder], data: str, workers: int
     ) -> None:
         self.trainer, self.encoders, self.workers = trainer, encoders, workers
-        source = open_source(data, home=Path())
+        source = open_source(data, home=Path(), options=ANYWHERE)
         stores = trainer.stores
         self.readers = {Modality.IMAGE: stores.image, Modality.TEXT: stores.text}
         self.items: dict[Modality, dict[str, Item]] = {
@@ -117,7 +117,7 @@ class Online:
             for rows in order:
                 images = self.encode(Modality.IMAGE, islice(prepared, len(rows.image)))
                 order, texts = self.in_groups(list(islice(prepared, len(rows.text))), rows.text)
-                positives = self.trainer.stores.positives(rows.image, rows.text)[:, order]
+                positives = self.trainer.stores.positives(rows.image, rows.text)[:][:, order]
                 yield Batch(
                     BatchRows(rows.image, rows.text[order]),
                     [partial(itself, images)],
@@ -197,6 +197,7 @@ def extract_both(
             data=data,
             home=work / "home",
             split="train",
+            source=ANYWHERE,
             weights=weights[modality],
             device=options.device,
         )

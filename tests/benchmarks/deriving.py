@@ -57,7 +57,10 @@ def main() -> None:
     """Measure, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--quick", action="store_true", help="few images")
     options = parser.parse_args()
+    if options.quick:
+        options.images = 64
     with tempfile.TemporaryDirectory(prefix="lightalign-") as folder:
         home = Path(folder)
         write_home(home, options.images)

@@ -33,7 +33,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from _photos import Rows, photo_rows, write_table
+from _photos import ANYWHERE, Rows, photo_rows, write_table
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -98,6 +98,7 @@ class Extraction:
             encoders=tuple(one.encoder.name for one in loaded),
             data=f"image-text-table={table}",
             home=Path(),
+            source=ANYWHERE,
             features=(features,),
             batch_size=BATCH,
             workers=WORKERS,
@@ -299,7 +300,10 @@ def estimated(task: Mapping[str, Any]) -> dict:
     """Estimate an extraction, do it, and return the first over the second."""
     with tempfile.TemporaryDirectory(dir=Path(task["table"]).parent) as home:
         spec = ExtractSpec(
-            encoders=(task["encoder"],), data=f"image-text-table={task['table']}", home=Path(home)
+            encoders=(task["encoder"],),
+            data=f"image-text-table={task['table']}",
+            home=Path(home),
+            source=ANYWHERE,
         )
         expected = estimate.run(spec)
         stores = extract.run(spec).stores

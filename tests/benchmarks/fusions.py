@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from _runs import COLUMNS, HEADS, extract_all, measured, summary, trained
+from _runs import COLUMNS, HEADS, extract_all, kept_home, measured, summary, trained
 
 from lightalign.adapters.preset import list_fusions
 from lightalign.pipelines.runs import run_folder
@@ -24,31 +24,37 @@ def measure(options: argparse.Namespace, source: dict, fusion: str, seed: int) -
     return {**found, "seconds": run_folder.read_report(folder)["seconds"]}
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Train and evaluate each fusion with each seed."""
+    extract_all(options.home, options.data, options.source)
+    results = {}
+    print(f"{'fusion':14}" + "  ".join(f"{head:>11}" for head in [*HEADS, "sum"]))
+    for fusion in options.fusions:
+        found = summary([measure(options, options.source, fusion, seed) for seed in options.seeds])
+        results[fusion] = found
+        cells = [found[f"{side} R@{k}"] for side, k in COLUMNS] + [found["sum"]]
+        print(f"{fusion:14}" + "  ".join(f"{m:5.1f} ±{s:4.1f}" for m, s in cells), flush=True)
+    print(json.dumps({"mean_and_deviation_over_seeds": results, "seeds": options.seeds}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--home", type=Path, help="keeps stores and runs")
     parser.add_argument("--fusions", nargs="+", default=[name for name, _ in list_fusions()])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], dest="sets")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    source = {}
+    options.source = {}
     if options.quick:
         options.data, options.split, options.seeds = "shapes", "test", [0]
         options.fusions = ["none", "cross_attn"]
         options.sets = ["train.epochs=5", *options.sets]
-        source = {"train": 100, "val": 10, "test": 50}
-    extract_all(options.home, options.data, source)
-    results = {}
-    print(f"{'fusion':14}" + "  ".join(f"{head:>11}" for head in [*HEADS, "sum"]))
-    for fusion in options.fusions:
-        found = summary([measure(options, source, fusion, seed) for seed in options.seeds])
-        results[fusion] = found
-        cells = [found[f"{side} R@{k}"] for side, k in COLUMNS] + [found["sum"]]
-        print(f"{fusion:14}" + "  ".join(f"{m:5.1f} ±{s:4.1f}" for m, s in cells), flush=True)
-    print(json.dumps({"mean_and_deviation_over_seeds": results, "seeds": options.seeds}))
+        options.source = {"train": 100, "val": 10, "test": 50}
+    with kept_home(options.home) as options.home:
+        compare(options)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def main() -> None:
         print(json.dumps(one_step(Path(home), preset, int(batch), int(chunk))))
         return
     if options.quick:
-        options.preset, options.batches, options.chunk = "lightcrl/addition", [64, 256], 16
+        options.preset, options.batches, options.chunk = "lightalign/fusion", [64, 256], 16
     with tempfile.TemporaryDirectory() as home:
         write_stores(Path(home), max(options.batches))
         cases = [(batch, options.chunk) for batch in options.batches]

@@ -39,7 +39,7 @@ ROWS = 256  # of a shard
 def write_store(home: Path, modality: str, ids: list[str], lengths: np.ndarray) -> None:
     """Write a store of random features with so many tokens of each row."""
     random = np.random.default_rng(len(ids))
-    is_ragged = modality == "text"
+    is_ragged = len(np.unique(lengths)) > 1
     described = StoreDescription(
         dataset="flickr8k",
         split="train",
@@ -48,7 +48,7 @@ def write_store(home: Path, modality: str, ids: list[str], lengths: np.ndarray) 
         identity={"backend": "random"},
         modality=modality,
         width=WIDTH,
-        tokens_per_item=None if is_ragged else PATCHES,
+        tokens_per_item=None if is_ragged else int(lengths[0]),
         num_items=len(ids),
         rows_per_shard=ROWS,
     )
@@ -62,12 +62,12 @@ def write_store(home: Path, modality: str, ids: list[str], lengths: np.ndarray) 
     store.finish()
 
 
-def write_home(home: Path, num_images: int) -> None:
-    """Write both stores and their pairs."""
+def write_home(home: Path, num_images: int, *, tokens: bool = True) -> None:
+    """Write both stores and their pairs; without `tokens` each row is one vector."""
     images = [f"{number:05d}.jpg" for number in range(num_images)]
     texts = [f"{image}#{number}" for image in images for number in range(TEXTS)]
-    write_store(home, "image", images, np.full(num_images, PATCHES))
-    lengths = np.random.default_rng(0).integers(8, 25, len(texts))
+    write_store(home, "image", images, np.full(num_images, PATCHES if tokens else 1))
+    lengths = np.random.default_rng(0).integers(*((8, 25) if tokens else (1, 2)), len(texts))
     write_store(home, "text", texts, lengths)
     links = ((text.partition("#")[0], text) for text in texts)
     path = catalog.pairs_path(home, "flickr8k", "train", "0" * 64)

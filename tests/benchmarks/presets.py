@@ -19,7 +19,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from _runs import COLUMNS, ENCODERS, HEADS, extract_all, file_name, measured, summary, trained
+from _runs import (
+    COLUMNS,
+    ENCODERS,
+    HEADS,
+    extract_all,
+    file_name,
+    kept_home,
+    measured,
+    summary,
+    trained,
+)
 
 from lightalign.adapters.preset import list_presets
 from lightalign.featcache.config import fingerprint
@@ -133,23 +143,8 @@ def measure(options: argparse.Namespace, preset: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="shapes")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--home", type=Path, required=True)
-    # `as-is` compares what a pair of encoders already shares; these two share nothing
-    all_presets = [name for name in list_presets() if name != "as-is"]
-    parser.add_argument("--presets", nargs="+", default=[*all_presets, "fusion:cross_attn"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--limit", type=float, default=10.0, help="minutes of one training")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    options.source = {}
-    if options.quick:
-        options.data, options.split, options.seeds, options.limit = "shapes", "test", [0], 0.1
-        options.presets = ["cca", "linear", "fusion:cross_attn"]
-        options.source = {"train": 100, "val": 10, "test": 50}
+def compare(options: argparse.Namespace) -> None:
+    """Train and evaluate each preset with each seed."""
     for encoder, kinds in zip(
         ENCODERS, (("tokens", "mean", "grid:2x2"), ("tokens", "mean")), strict=True
     ):
@@ -174,6 +169,27 @@ def main() -> None:
             flush=True,
         )
     print(json.dumps({"data": options.data.partition("=")[0], "presets": found}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--home", type=Path, help="keeps stores and runs")
+    # `as-is` compares what a pair of encoders already shares; these two share nothing
+    all_presets = [name for name in list_presets() if name != "as-is"]
+    parser.add_argument("--presets", nargs="+", default=[*all_presets, "fusion:cross_attn"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--limit", type=float, default=10.0, help="minutes of one training")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    options.source = {}
+    if options.quick:
+        options.data, options.split, options.seeds, options.limit = "shapes", "test", [0], 0.1
+        options.presets = ["cca", "linear", "fusion:cross_attn"]
+        options.source = {"train": 100, "val": 10, "test": 50}
+    with kept_home(options.home) as options.home:
+        compare(options)
 
 
 if __name__ == "__main__":

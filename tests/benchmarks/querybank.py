@@ -6,7 +6,7 @@ so takes no part in training: by the cosine, and normalised by a bank of at most
 items of a side, by both rules at several values of sharpness. R@1, R@5 and R@10 of both directions
 are summed (RSUM, at most 600). Runs are named and kept below `--home`. Prints a table of the means
 over seeds with the smallest and the largest, the share of queries that the dynamic rule touches,
-and as its last line one JSON object.
+and as its last line one JSON object. `--quick` takes `shapes` and one seed.
 """
 
 import argparse
@@ -16,9 +16,10 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from _runs import ENCODERS
+from _runs import ENCODERS, kept_home
 
 from lightalign.featcache.sources.opening import parse_data
+from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.evaluation.query_bank import embed_bank, find_bank
 from lightalign.pipelines.evaluation.retrieve_spec import BANK
 from lightalign.pipelines.extraction import extract
@@ -49,7 +50,8 @@ def trained(options: argparse.Namespace, name: str, seed: int) -> Path:
             TrainSpec(
                 home=options.home,
                 preset=options.preset,
-                data=name,
+                data=options.data,
+                source=options.source,
                 image_encoder=ENCODERS[0],
                 text_encoder=ENCODERS[1],
                 image_features="mean",
@@ -75,7 +77,7 @@ def measured(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any
     paired = join_stores(require_pair(options.home, query), home=options.home)
     rows = paired.relations(paired.images).rows
     found = find_bank(run, paired, rows, home=options.home, most=BANK)
-    bank = embed_bank(run, found, options.progress)
+    bank = embed_bank(run, found, SILENT)
     pairs = embed_pairs(run.adapter, paired, device=run.device)
     table: dict[str, Any] = {"cosine": {}, "touched": {}}
     for direction in both_directions(pairs):
@@ -101,23 +103,15 @@ def extracted(options: argparse.Namespace) -> str:
                 data=options.data,
                 home=options.home,
                 split=split,
+                source=options.source,
                 features=("mean",),
             )
             extract.run(spec)
     return parse_data(options.data)[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--preset", default="lightalign/base")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    from lightalign.pipelines.common.progress import SILENT
-
-    options.progress = SILENT
+def compare(options: argparse.Namespace) -> None:
+    """Train, evaluate and normalise with each seed."""
     name = extracted(options)
     found = [measured(options, name, seed) for seed in range(options.seeds)]
     touched = [mean(one["touched"][direction] for one in found) for direction in DIRECTIONS]
@@ -133,6 +127,23 @@ def main() -> None:
         print(f"| {scoring} | {cells[0]} | {cells[1]} | {spread} |")
     print(f"the dynamic rule touches {touched[0]:.0f} % of the texts, {touched[1]:.0f} % of images")
     print(json.dumps({"data": name, "preset": options.preset, "seeds": found}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--home", type=Path, help="keeps stores and runs")
+    parser.add_argument("--preset", default="lightalign/base")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    options.source = {}
+    if options.quick:
+        options.data, options.split, options.seeds = "shapes", "test", 1
+        options.source = {"train": 100, "val": 10, "test": 50}
+    with kept_home(options.home) as options.home:
+        compare(options)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,10 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a small store and one round")
     options = parser.parse_args()
+    if options.quick:
+        options.gigabytes, options.rounds = 0.1, 1
     home = Path(tempfile.mkdtemp(prefix="warm-start-", dir=options.folder))
     try:
         folder = write_store(home, int(options.gigabytes * 1e9))

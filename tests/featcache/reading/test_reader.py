@@ -169,6 +169,25 @@ def test_many_short_rows_of_many_shards_come_in_order(tmp_path, container):
     np.testing.assert_array_equal(gathered.values, expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_short_rows_on_the_host_are_one_array_filled_shard_by_shard(tmp_path, dtype):
+    write(tmp_path, describe(dtype=dtype), random_rows([2] * 5))
+    on_host, on_disk = (FeatureReader(tmp_path, residency=name) for name in ("host", "disk"))
+    for loads, rows in ((0, []), (1, [0]), (1, [0, 1, 0]), (3, [4, 1, 4, 2])):
+        found = on_host.gather(rows)
+        np.testing.assert_array_equal(found.values, on_disk.gather(rows).values)
+        assert found.ids == tuple(f"item-{row}" for row in rows)
+        assert on_host.num_loads == loads
+    wide = np.empty((2, 2, 3), np.float32)
+    on_host.gather_into([3, 0], wide)
+    np.testing.assert_array_equal(wide.reshape(4, 3), on_disk.gather([3, 0]).values)
+
+
+def test_ids_are_empty_where_they_are_not_wanted(tmp_path):
+    write(tmp_path, describe(), random_rows([2] * 5))
+    assert FeatureReader(tmp_path).gather([3, 0], ids=False).ids == ("", "")
+
+
 def test_companions_are_left_out_when_they_are_not_wanted(tmp_path):
     write(tmp_path, describe(companions=("token_ids",)), random_rows([2] * 5))
     assert FeatureReader(tmp_path).gather([3], companions=False).companions == {}

@@ -96,7 +96,7 @@ def test_each_batch_is_contrasted_with_those_before_it(home):
     trainer.train_step.add_gradient(batches[0])
     parts = trainer.train_step.add_gradient(batches[1])
     (old_image, old_text), (image, text) = sides
-    scale, own = parts["scale"], batches[1].positives.numpy()
+    scale, own = parts["scale"], batches[1].positives[:].numpy()
 
     def contrast(logits, older, positives):
         every = np.exp(logits).sum(axis=1) + np.exp(older).sum(axis=1)

@@ -105,8 +105,8 @@ def test_a_batch_knows_all_its_positives(home, captions):
     for rows in trainer.batches.order(1):
         batch = trainer.batches.load(rows)
         per_image = 5 if captions == "all" else 1
-        assert batch.positives.sum(dim=1).tolist() == [per_image] * len(rows.image)
-        assert batch.positives.sum(dim=0).tolist() == [1] * len(rows.text)
+        assert batch.positives[:].sum(dim=1).tolist() == [per_image] * len(rows.image)
+        assert batch.positives[:].sum(dim=0).tolist() == [1] * len(rows.text)
         seen += rows.image.tolist()
     assert sorted(seen) == list(range(SCENES["train"]))
 
@@ -130,7 +130,7 @@ def test_groups_of_similar_length_keep_texts_with_their_images(home, chunk_size)
                 for position, row in enumerate(rows.text.tolist())
                 if np.array_equal(features.row(position), real)
             ]
-            images = rows.image[batch.positives[:, column].numpy()].tolist()
+            images = rows.image[batch.positives[:][:, column].numpy()].tolist()
             assert any((image, text) in links for image in images for text in same)
             column += 1
     assert column == len(rows.text)
