@@ -102,7 +102,7 @@ def test_a_text_that_says_the_same_as_one_of_another_fold_stays_in_its_own():
     eye = np.eye(4, dtype=np.float32)
     right = Relevance.of([[0, 3], [1], [2], [0, 3]])
     names = (("a", "b", "c", "d"), ("t", "u", "v", "w"))
-    ids = dict(zip(Modality, names, strict=True))
+    ids = dict(zip(IMAGE_TEXT, names, strict=True))
     links = Links.of(ids, {IMAGE_TEXT: zip(*names, strict=True)})
     pairs = PairedEmbeddings(eye, eye, *names, right, right)
     first, second = split_folds(pairs, 2, links=links)
