@@ -5,7 +5,7 @@ import pytest
 
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.links import Links
-from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
