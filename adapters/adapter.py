@@ -24,11 +24,10 @@ from ..featcache.types import Side, sides_of
 from .context import name_vectors
 from .masking import without_padding
 from .options import read_options
+from .preset import BOTH, JOIN
 from .step import Step
 
 STEPS = Registry("step", f"{__package__}.steps", Path(__file__).parent / "steps", Step)
-SHARED = "both"  # name of the tower that both sides share
-JOIN = "join"  # the part that makes one stream of several
 _MOST_FEATURES = 2**24  # of one token; the widest encoders have some ten thousand
 
 Widths: TypeAlias = (
@@ -197,7 +196,7 @@ class Adapter(nn.Module):
         if isinstance(tokens, PooledTokens):
             done = tokens.num_steps
             if len(widths) > 1 and tokens.width == sum(widths):
-                parts = tokens.values.split(widths, dim=2)
+                parts = torch.split(tokens.values, list(widths), dim=2)
                 streams = [Tokens(values, tokens.mask) for values in parts]
         if tuple(stream.width for stream in streams) != tuple(widths):
             reads, read = (
@@ -329,9 +328,9 @@ def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> Adapt
 
 def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> None:
     separate = sorted(side.value for side in widths)
-    if sorted(towers) not in ([SHARED], separate):
+    if sorted(towers) not in ([BOTH], separate):
         raise SpecError(
-            f"[towers] must hold either {SHARED!r} alone or {separate}, found {sorted(towers)}"
+            f"[towers] must hold either {BOTH!r} alone or {separate}, found {sorted(towers)}"
         )
     for owner, tower in towers.items():
         if not isinstance(tower, Mapping) or not tower:
@@ -367,7 +366,7 @@ class _Assembly:
 
     def add_tower(self, owner: str, tower: Mapping[str, Any]) -> None:
         """Add the slots of one table, in order."""
-        sides = [side for side in self.paths if owner in (SHARED, side.value)]
+        sides = [side for side in self.paths if owner in (BOTH, side.value)]
         for name, entry in tower.items():
             where = f"[towers.{owner}].{name}"
             slot = _read_slot(name, entry, where=where)
@@ -455,7 +454,8 @@ def _build_step(part: str, width: Widths, options: Table, *, where: str) -> Step
     step = STEPS.load(part)
     arguments = read_options(step, options, where=f"{where} ({part})")
     try:
-        return step(width, **arguments)
+        # a join takes the width of each stream
+        return step(width, **arguments)  # type: ignore[arg-type]
     except SpecError as error:
         raise SpecError(f"{where} ({part}): {error}") from error
 
