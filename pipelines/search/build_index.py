@@ -24,7 +24,7 @@ from ...featcache.types import Side
 from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_as_extracted
-from ..inputs.store_selection import SideQuery
+from ..inputs.store_selection import SideQuery, choose_stores
 from ..metrics.number import written
 from ..ranking.faiss_index import BuiltIndex, build
 from ..ranking.index_plan import plan_index
