@@ -126,6 +126,11 @@ class Adapter(nn.Module):
         """Return the names of all steps that a side runs through, in order, streams in turn."""
         return tuple(name for names in self._stages(side) for name in names)
 
+    def path_of(self, side: Side, stream: int) -> tuple[str, ...]:
+        """Return the names of the steps that one stream of a side runs through, in order."""
+        before = self.before_join.get(side)
+        return (before[stream] if before else ()) + self.paths[side]
+
     def _stages(self, side: Side) -> list[tuple[str, ...]]:
         """Return the steps of a side in order: one of each stream, and then one of all."""
         before = list(zip(*self.before_join.get(side, ()), strict=True))
@@ -407,6 +412,8 @@ class _Assembly:
             self.current[side][stream] = step.out_width
 
     def _join(self, side: Side, slot_name: str, slot: _Slot, where: str) -> None:
+        if len(self.current[side]) == 1:
+            return  # there is nothing to join
         name = f"{side.value}/{slot_name}"
         step = _build_step(slot.part, self.current[side], slot.options, where=where)
         self.steps[name] = step

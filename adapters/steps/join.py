@@ -1,4 +1,4 @@
-"""Make one stream of several: of features, or of tokens."""
+"""Make one stream of several: of features, of tokens, or of their sum."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ...featcache.tokens import Tokens
 from ...featcache.types import Side
 from ..step import Step
 
-WAYS = ("features", "tokens")
+WAYS = ("features", "tokens", "sum")
 
 
 class Join(Step):
@@ -17,16 +17,18 @@ class Join(Step):
 
     By features: h_s = [x_s^1 ; x_s^2 ; ...], token by token, of streams that have as many tokens,
     such as one each after a pool. By tokens: h = (x_1^1, ..., x_S1^1, x_1^2, ..., x_S2^2), of
-    streams of one width. Between rows of features (1, 2) and (3) of one token each, the first gives
-    one token (1, 2, 3).
+    streams of one width. By sum: h_s = x_s^1 + x_s^2 + ..., of streams of one width and as many
+    tokens: behind a matrix of each that is one matrix of all features. Of two streams of one token
+    each, (1, 2) and (3, 4), these are (1, 2, 3, 4); the two tokens; and (4, 6).
 
     Source: this project.
 
     Args:
-        by: `features` or `tokens`.
+        by: `features`, `tokens` or `sum`.
 
     Raises:
-        SpecError: `by` is none of these, or streams that are joined by tokens differ in width.
+        SpecError: `by` is none of these, or streams that are joined by tokens or sum differ in
+            width.
     """
 
     fixed = True
@@ -36,9 +38,9 @@ class Join(Step):
         super().__init__(sum(widths) if by == "features" else widths[0])
         if by not in WAYS:
             raise SpecError(f"by must be one of {list(WAYS)}, found {by!r}")
-        if by == "tokens" and len(set(widths)) > 1:
+        if by != "features" and len(set(widths)) > 1:
             raise SpecError(
-                f"streams of widths {widths} cannot be joined by tokens: put a linear step before "
+                f"streams of widths {widths} cannot be joined by {by}: put a linear step before "
                 "that brings them to one width, or join them by features"
             )
         self.by = by
@@ -47,7 +49,7 @@ class Join(Step):
         """Return one stream.
 
         Raises:
-            SpecError: Streams that are joined by features differ in their tokens.
+            SpecError: Streams that are joined by features or sum differ in their tokens.
         """
         streams = tokens.streams
         if len(streams) == 1:
@@ -65,4 +67,7 @@ class Join(Step):
                 f"the streams of the {side.label} tower differ in their tokens: put a pool before "
                 "the slot that joins them, or say by = 'tokens'"
             )
-        return Tokens(torch.cat(values, dim=2), first)
+        joined = (
+            torch.cat(values, dim=2) if self.by == "features" else torch.stack(values).sum(dim=0)
+        )
+        return Tokens(joined, first)
