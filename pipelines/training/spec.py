@@ -32,6 +32,7 @@ class TrainSpec:
             is there now.
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
+        auto_layers: Of the training split; encoders and kinds of features stay.
         overrides: `a.b=c` on the preset's tables.
         name: Name of the run, or None for an automatic one.
     """
@@ -70,6 +71,10 @@ class TrainSpec:
     second_text_layers: Annotated[
         Layers,
         Setting("Those of the second text encoder.", most=-1, commas="-1,-4"),
+    ] = None
+    auto_layers: Annotated[
+        bool | None,
+        Setting("Train on the stored layers that share most neighbours.", flag="--auto-layers"),
     ] = None
     seed: Seed = 0
     overrides: Overrides = ()
