@@ -41,7 +41,7 @@ def find_bank(
     recorded = evaluated.stores["train"]
     keys = {side: recorded[side.value]["key"] for side in evaluated.sides}
     entries = {side: stored.get(key) for side, key in keys.items()}
-    readers = ((paired.first, tested.image), (paired.second, tested.text))
+    readers = ((paired.first, tested.first), (paired.second, tested.second))
     bank = {}
     for (side, entry), (reader, rows) in zip(entries.items(), readers, strict=True):
         if entry is None:

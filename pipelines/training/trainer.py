@@ -367,7 +367,7 @@ class Trainer:
         """Refuse a batch whose loss is not finite, and name some of its items."""
         if math.isfinite(loss):
             return
-        ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
+        ids = [self.stores.first.ids[row] for row in batch.rows.first[:3].tolist()]
         items = f"{self.plan.stores.sides[0].modality.value}s"
         raise DivergedError(
             f"the loss is {loss} at step {self.counts.step + 1}, with {items} such as {ids}: "
