@@ -37,7 +37,7 @@ class _Structure(TypedDict):
 
     towers: dict[str, dict[str, Any]]
     objective: dict[str, Any]
-    widths: dict[str, int]
+    widths: dict[str, int | list[int]]
 
 
 def save_adapter(
@@ -51,7 +51,11 @@ def save_adapter(
     Raises:
         SpecError: The table has no `towers` or no `objective`.
     """
-    full = {**table, "widths": {side.value: width for side, width in adapter.widths.items()}}
+    widths = {
+        side.value: list(of_streams) if len(of_streams) > 1 else of_streams[0]
+        for side, of_streams in adapter.stream_widths.items()
+    }
+    full = {**table, "widths": widths}
     if missing := [key for key in STRUCTURE if key not in full]:
         raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
     folder.mkdir(parents=True, exist_ok=True)

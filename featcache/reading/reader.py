@@ -163,6 +163,15 @@ class FeatureReader:
         return self._layout.lengths
 
     @property
+    def streams(self) -> tuple["FeatureReader", ...]:
+        """Return the readers of all stores that are read here, in order."""
+        return (self,)
+
+    def largest_row(self, rows: Int64[np.ndarray, " n"]) -> int:
+        """Return the features of all tokens of the longest of these rows, 0 of none."""
+        return int(self.lengths[rows].max(initial=0)) * self.description.width
+
+    @property
     def first_rows(self) -> Int64[np.ndarray, " shards_plus_1"]:
         """Return the first row of each shard, and the number of rows last."""
         return self._layout.first_rows

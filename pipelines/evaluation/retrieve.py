@@ -58,8 +58,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         options=spec.options(),
         variant=spec.variant,
     )
-    stores = StorePair(*evaluation.require(evaluated.queries).values())
-    evaluation.stores = {side.value: entry for side, entry in stores.entries.items()}
+    stores = StorePair.of(evaluation.require(evaluated.queries))
+    evaluation.stores = stores.stores
     evaluation.announce(f"run {evaluated.folder.name}")
     paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
     if spec.same_text != NEGATIVE:

@@ -19,6 +19,7 @@ from ...adapters.positives import Positives
 from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
+from ...featcache.reading.streams import open_streams
 from ...featcache.store import catalog
 from ...featcache.store.remedies import extraction
 from ...featcache.types import Side, ragged_arange
@@ -91,11 +92,12 @@ class PairDataset(ABC):
     ) -> None:
         self.pair = pair
         self.home = home
-        self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
+        first, second = ([entry.folder for entry in entries] for entries in pair.streams.values())
+        self.first = open_streams(first, residency=residency, device=device)
         # one store may be both sides, as between two towers of one text encoder: it is read once
         self.second = self.first
-        if pair.second.folder != pair.first.folder:
-            self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
+        if second != first:
+            self.second = open_streams(second, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
         self.sources: tuple[RowReader, RowReader] = (self.first, self.second)
         self.pairs = catalog.read_pairs(self.path)

@@ -116,7 +116,7 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     return PredictedMemory(
         predicted=predicted,
         batch_size=batch_size,
-        rows={side.value: f"{shape.tokens[side]} x {shape.widths[side]}" for side in shape.sides},
+        rows={side.value: f"{shape.tokens[side]} x {shape.width(side)}" for side in shape.sides},
         texts_of_an_image=shape.texts,
     )
 

@@ -207,7 +207,7 @@ class StepMemory:
         loss += pairs + (first + second) * queue
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
         if self._modules.objective.needs_teacher:
-            loss += sum(count * shape.widths[side] for side, count in rows.items()) * _FLOAT_BYTES
+            loss += sum(count * shape.width(side) for side, count in rows.items()) * _FLOAT_BYTES
         return PeakMemory(
             weights=self._weights,
             gradients=self._gradients if self._accumulates else gradients,

@@ -25,6 +25,7 @@ class StoreRecord(TypedDict):
     layer: NotRequired[int]
     dtype: NotRequired[str]
     width: NotRequired[Count]
+    further: NotRequired[list["StoreRecord"]]  # other streams of the side
 
 
 class SplitRecord(TypedDict):
@@ -61,6 +62,7 @@ class EncoderRecord(TypedDict):
     name: str
     identity: dict[str, Any]
     card: NotRequired[dict[str, Any]]
+    further: NotRequired[list["EncoderRecord"]]  # other streams of the side
 
 
 class CommandRecord(TypedDict):

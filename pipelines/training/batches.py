@@ -1,5 +1,6 @@
 """Batches: which rows make one, in what order, and how their features come into memory."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from ...adapters.objective import TeacherFeatures
 from ...adapters.positives import PairMask, Positives
 from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.tokens import Tokens
+from ...featcache.tokens import StreamTokens, Tokens
 from ..common.prefetch import prefetch
 from ..inputs.cached_steps import RowReader
 from ..inputs.mixed_rows import MixupRows
@@ -45,9 +46,15 @@ def teacher_of_rows(
 
 
 def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
-    """Return the mean of the real tokens of each row, of length 1, in float32."""
-    sums = without_padding(tokens).float().sum(dim=1)
-    return functional.normalize(sums / tokens.mask.sum(dim=1, keepdim=True), dim=1)
+    """Return the mean of the real tokens of each row, of length 1, in float32.
+
+    Those of several streams stand side by side, each as long as the others.
+    """
+    means = []
+    for stream in tokens.streams:
+        sums = without_padding(stream).float().sum(dim=1)
+        means.append(functional.normalize(sums / stream.mask.sum(dim=1, keepdim=True), dim=1))
+    return torch.cat(means, dim=1) / math.sqrt(len(means))
 
 
 def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTokens]:
@@ -285,14 +292,21 @@ def _mixture(
     share: float,
 ) -> Tokens:
     """Return share x + (1 - share) y of rows x and their partners y, in float32."""
-    first, second = reader.padded(rows), reader.padded(partners)
-    return first.with_values(share * first.values.float() + (1 - share) * second.values.float())
+    both = zip(reader.padded(rows).streams, reader.padded(partners).streams, strict=True)
+    return StreamTokens.of(
+        [
+            first.with_values(share * first.values.float() + (1 - share) * second.values.float())
+            for first, second in both
+        ]
+    )
 
 
 def _check_one_token(reader: FeatureReader) -> None:
-    longest = int(reader.lengths.max())
-    if longest > 1:
-        what = reader.description
+    for stream in reader.streams:
+        longest = int(stream.lengths.max())
+        if longest == 1:
+            continue
+        what = stream.description
         raise SpecError(
             f"[train.mixup] mixes items of one token each, found {what.modality}s of up to "
             f"{longest} tokens ({what.kind} of {what.encoder}): extract them with --features mean "

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ...adapters.preset import for_streams, preset_of
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
@@ -13,6 +14,7 @@ from ..inputs.store_selection import (
     evaluation_query,
     newest_pair,
     require_pair,
+    stream_queries,
 )
 from ..runs.provenance import describe_pair
 from .log import require_tensorboard
@@ -33,19 +35,17 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     """
     if spec.tensorboard:
         require_tensorboard()
-    by_side = choose_sides(
-        image=SideQuery.of(spec.image_encoder, kind=spec.image_features),
-        text=SideQuery.of(spec.text_encoder, kind=spec.text_features),
-        second_text=SideQuery.of(spec.second_text_encoder, kind=spec.second_text_features),
-        home=spec.home,
-    )
+    image, text, second_text = (_streams(spec, side) for side in ("image", "text", "second_text"))
+    by_side = choose_sides(image=image, text=text, second_text=second_text, home=spec.home)
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
     wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     stores = require_pair(spec.home, StoreQuery.of(wanted, "train", by_side), progress)
+    table = for_streams(table, stores.num_streams, name=preset_of(spec.preset, spec.fusion))
     encoders = [
         f"{side.label}s by {entry.description.encoder} ({entry.description.what})"
-        for side, entry in stores.entries.items()
+        for side, entries in stores.streams.items()
+        for entry in entries
     ]
     progress.note(f"training on {stores.dataset}/{stores.split}: {', '.join(encoders)}")
     validation, holdout = _choose_validation(
@@ -53,6 +53,16 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     )
     return TrainPlan(
         table=table, options=options, stores=stores, validation=validation, holdout=holdout
+    )
+
+
+def _streams(spec: TrainSpec, side: str) -> list[SideQuery]:
+    """Return the query for each stream of a side."""
+    return stream_queries(
+        side,
+        spec.named(side, "encoder"),
+        kinds=spec.named(side, "features"),
+        layers=spec.named(side, "layers"),
     )
 
 
