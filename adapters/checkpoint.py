@@ -51,8 +51,8 @@ def save_adapter(
     """Save an adapter and its objective in a folder, each file atomically.
 
     `table` is the resolved preset or spec with the `towers` and the `objective` that they were
-    built from; whatever else it holds is kept, and the adapter's input widths become `[widths]`. The
-    table of an ensemble says how many `members` of these towers it has.
+    built from; whatever else it holds is kept, and the adapter's input widths become `[widths]`.
+    The table of an ensemble says how many `members` of these towers it has.
 
     Raises:
         SpecError: The table has no `towers` or no `objective`.

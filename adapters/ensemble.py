@@ -54,7 +54,8 @@ class Members(Step):
             rows = PooledTokens(tokens.values, tokens.mask, done) if done else tokens
             parts.append(member.embed(rows, side))
         joined = torch.cat(parts, dim=1) / len(parts) ** 0.5
-        mask = torch.ones(len(joined), 1, dtype=torch.bool, device=joined.device)
+        # of the tensor, not of its length, which an export would write down as a number
+        mask = torch.ones_like(joined[:, :1], dtype=torch.bool)
         return Tokens(joined[:, None], mask)
 
 

@@ -39,7 +39,7 @@ class MemberProgress(Progress):
     def __init__(self, progress: Progress, label: str) -> None:
         self._progress = progress
         self._label = label
-        self.shows_downloads = progress.shows_downloads  # type: ignore[misc]
+        self.shows_downloads = progress.shows_downloads
 
     def note(self, message: str) -> None:
         """Receive one line that a user should see."""

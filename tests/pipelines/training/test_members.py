@@ -16,7 +16,7 @@ from lightalign.pipelines.training.spec import TrainSpec
 
 from ...helpers import lightalign
 from .test_resume import stop_in_epoch
-from .test_train import QUICK, quick_train
+from .test_train import PRESET, QUICK, quick_train
 
 FILES = (run_folder.TABLE, run_folder.WEIGHTS)
 
@@ -61,24 +61,25 @@ def test_the_average_has_the_mean_of_the_cosines_and_is_evaluated_as_any_run(hom
 
 def test_an_average_is_exported_and_indexed_as_any_run(home, tmp_path):
     quick_train(home, seeds=2, ensemble="average", name="both")
-    place = ["--run", "both", "--home", str(home)]
     output = str(tmp_path / "towers")
-    exported = lightalign("export", "--to", "onnx", "--adapter-only", "--output", output, *place)
-    assert exported.exit_code == 0, exported.output
+    commands = (
+        ("export", "--to", "onnx", "--adapter-only", "both", "--output", output),
+        ("index", "both", "--split", "test", "--device", "cpu"),
+        ("search", "both", "a red circle", "--device", "cpu"),
+    )
+    for command in commands:
+        done = lightalign(*command, home=home)
+        assert done.returncode == 0, done.stderr
     about = json.loads((tmp_path / "towers" / "lightalign.json").read_text())
     # of float32 sums; one wrong member would change cosines by tenths
     assert about["towers"]["image"]["adapter"]["largest_cosine_difference"] < 1e-5
-    indexed = lightalign("index", *place, "--split", "test", "--device", "cpu")
-    assert indexed.exit_code == 0, indexed.output
-    found = lightalign("search", *place, "--image", "shapes-test-000001", "--device", "cpu")
-    assert found.exit_code == 0, found.output
 
 
 def test_a_dry_run_says_the_minutes_of_all_seeds(home):
-    said = lightalign(
-        *("train-adapter", "--seeds", "3", "--dry-run", "--home", str(home), "--device", "cpu")
-    )
-    assert "the minutes are those of all 3 seeds" in said.output
+    sets = [part for override in QUICK for part in ("--set", override)]
+    command = ("train-adapter", "--preset", PRESET, *sets, "--seeds", "3", "--dry-run")
+    said = lightalign(*command, "--device", "cpu", home=home)
+    assert "the minutes are those of all 3 seeds" in said.stdout + said.stderr
 
 
 def test_a_stop_in_the_second_member_goes_on_to_the_same_bytes(home, monkeypatch):
