@@ -83,6 +83,10 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     # the last epoch may be cut short
     whole = trainer.num_steps / trainer.course.epoch_steps
     seconds = whole * timed.epoch_seconds + epochs * timed.validation_seconds
+    if spec.seeds is not None:
+        # one after the other, so that the memory is that of one; rows are pooled for all
+        seconds *= spec.seeds
+        progress.note(f"the minutes are those of all {spec.seeds} seeds, the rest is of each")
     return TrainEstimate(
         preset=preset,
         fusion=spec.fusion,

@@ -165,6 +165,7 @@ class TrainPlan:
         stores: Stores to train on.
         validation: Stores to validate on, or None.
         holdout: Share of the training images to validate on, or 0.
+        holdout_seed: Seed that draws them, or None for that of the training.
     """
 
     table: Table
@@ -172,6 +173,7 @@ class TrainPlan:
     stores: StorePair
     validation: StorePair | None
     holdout: float
+    holdout_seed: int | None = None
 
 
 def resolve_preset(
