@@ -41,7 +41,7 @@ def find_bank(
     """
     stored = read_catalog(home)
     recorded = evaluated.stores["train"]
-    readers = ((paired.first, tested.image), (paired.second, tested.text))
+    readers = ((paired.first, tested.first), (paired.second, tested.second))
     bank = {}
     for side, (reader, rows) in zip(evaluated.sides, readers, strict=True):
         folders = []

@@ -91,7 +91,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         *_warnings(spec, paired, metrics),
     )
     # between two text encoders both sides have the same ids, which count once
-    evaluation.ids = list(dict.fromkeys([*embeddings.image_ids, *embeddings.text_ids]))
+    evaluation.ids = list(dict.fromkeys([*embeddings.first_ids, *embeddings.second_ids]))
     evaluation.metrics = metrics
     evaluation.definitions = _definitions(spec, metrics)
     evaluation.curves = curves

@@ -33,13 +33,10 @@ from .store_selection import StorePair, refuse_graded
 
 @dataclass(frozen=True)
 class BatchRows:
-    """Name the rows of one step, and what they are mixed with, if they are.
+    """Name the rows of both sides in one step, and what they are mixed with, if they are."""
 
-    Between two text encoders the texts of the first side stand in the place of the images.
-    """
-
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
+    first: Int64[np.ndarray, " n"]
+    second: Int64[np.ndarray, " m"]
     mix: MixupRows | None = None
 
 
@@ -49,14 +46,14 @@ class Relations:
 
     Attributes:
         rows: What is embedded.
-        texts_of_image: Right places of the second side for each of the first.
-        images_of_text: Right places of the first side for each of the second.
+        seconds_of_first: Right places of the second side for each of the first.
+        firsts_of_second: Right places of the first side for each of the second.
         anchors: Places of the first side that a loss is of, or None for all.
     """
 
     rows: BatchRows
-    texts_of_image: Relevance
-    images_of_text: Relevance
+    seconds_of_first: Relevance
+    firsts_of_second: Relevance
     anchors: Int64[np.ndarray, " some"] | None = None
 
 

@@ -155,8 +155,8 @@ class PlannedStep:
         units = [_unit(rows, self.shape.width(side)) for side, rows in (first, second)]
         return Batch(
             rows=BatchRows(np.arange(first[1]), np.arange(second[1])),
-            images=self._loads(*first),
-            texts=self._loads(*second),
+            first=self._loads(*first),
+            second=self._loads(*second),
             positives=positives.as_mask(objective.most_logits).to(device),
             teacher=TeacherFeatures(*units).to(device) if objective.needs_teacher else None,
         )

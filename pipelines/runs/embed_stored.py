@@ -79,18 +79,18 @@ def embed_pairs(
         SpecError: Nothing has a right answer.
     """
     related = stores.relations(stores.images if images is None else np.sort(images))
-    rows = (related.rows.image, related.rows.text)
+    rows = (related.rows.first, related.rows.second)
     first, second = (
         embed_rows(adapter, reader, side_rows, side=side, device=device, progress=progress)
         for reader, side_rows, side in zip(stores.sources, rows, stores.pair.sides, strict=True)
     )
     return PairedEmbeddings(
-        images=first,
-        texts=second,
-        image_ids=tuple(stores.first.ids[row] for row in rows[0].tolist()),
-        text_ids=tuple(stores.second.ids[row] for row in rows[1].tolist()),
-        texts_of_image=related.texts_of_image,
-        images_of_text=related.images_of_text,
+        first=first,
+        second=second,
+        first_ids=tuple(stores.first.ids[row] for row in rows[0].tolist()),
+        second_ids=tuple(stores.second.ids[row] for row in rows[1].tolist()),
+        seconds_of_first=related.seconds_of_first,
+        firsts_of_second=related.firsts_of_second,
         sides=stores.pair.sides,
         anchors=related.anchors,
     )

@@ -19,6 +19,8 @@ Overrides: TypeAlias = Annotated[
     tuple[str, ...], Setting("Change one value of the spec; repeatable.", flag="--set")
 ]
 
+WAYS = ("average",)  # of making one adapter of several
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
@@ -33,6 +35,10 @@ class TrainSpec:
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
         auto_layers: Of the training split; encoders and kinds of features stay.
+        seeds: How many are trained, one after the other. The run keeps each of them, with a table
+            of their validation; its adapter is the best one by that, or of the first seed without.
+        ensemble: `average` makes one adapter of all, whose cosines are the mean of theirs and whose
+            embeddings are as many times as wide.
         overrides: `a.b=c` on the preset's tables.
         name: Name of the run, or None for an automatic one.
     """
@@ -77,6 +83,14 @@ class TrainSpec:
         Setting("Train on the stored layers that share most neighbours.", flag="--auto-layers"),
     ] = None
     seed: Seed = 0
+    seeds: Annotated[
+        int | None,
+        Setting("Train so many, with the seeds from --seed on, in one run.", least=2, most=1000),
+    ] = None
+    ensemble: Annotated[
+        str | None,
+        Setting("With --seeds: average makes one adapter; the best one if none.", choices=WAYS),
+    ] = None
     overrides: Overrides = ()
     device: Device = "auto"
     name: Annotated[str | None, Setting("Name of the run.")] = None
@@ -90,6 +104,8 @@ class TrainSpec:
             for name in ("encoder", "features", "layers"):
                 if len(self.named(side, name)) == 0 and self._given(side, name) is not None:
                     raise SpecError(f"{side}_{name} names none: leave it out, or name one")
+        if self.ensemble is not None and self.seeds is None:
+            raise SpecError(f"--ensemble {self.ensemble} needs --seeds, such as --seeds 5")
 
     def named(self, side: str, name: str) -> tuple[Any, ...]:
         """Return the encoders, the features or the layers of a side's streams; none if not given.

@@ -146,7 +146,7 @@ def test_a_row_that_one_store_lacks_is_named(home, tmp_path):
         ({"image_layers": ()}, "image_layers names none"),
         ({"image_encoder": ("toy-image",) * 3}, "--image-features names 2 and --image-encoder 3"),
         ({"image_encoder": None}, "of encoders that are named, by --image-encoder"),
-        ({"preset": "sail/star", "overrides": ()}, "'sail/star' takes one image stream, found 2"),
+        ({"preset": "sail/star", "overrides": ()}, "'sail/star' takes one image stream"),
         (
             {"preset": "peme/bridge", "overrides": ()},
             "'peme/bridge' takes one image stream, found 2",
@@ -204,3 +204,10 @@ def test_rows_of_all_streams_are_of_one_item_whatever_their_order(home, tmp_path
         first.values.float().mean(dim=1), second.values[:, 0].float(), atol=2e-3, rtol=2e-3
     )
     assert reader.largest_row(rows) == FeatureReader(tokens).largest_row(rows) + 16
+
+
+def test_an_ensemble_of_towers_of_two_streams_is_evaluated(home):
+    several = trained(home, "members", seeds=2, ensemble="average")
+    report = retrieve.run(RetrieveSpec(home=home, run="members", device="cpu"))
+    assert set(report.report["stores"]) == {"image", "image-2", "text"}
+    assert run_folder.read_spec(several.folder)["stores"]["train"]["image"]["further"]
