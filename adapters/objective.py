@@ -87,6 +87,7 @@ class PairBatch:
         teacher: Features of the same rows, where the objective needs them.
         sides: What both sides are, for the names of parts; nothing else depends on them.
         step: Steps of the optimiser before it, in a training; None elsewhere.
+        taught: Embeddings of the same rows by a trained teacher, of any width, or None.
     """
 
     first: Float[Tensor, "first embed"]
@@ -96,6 +97,7 @@ class PairBatch:
     teacher: TeacherFeatures | None = None
     sides: Sides = IMAGE_TEXT
     step: int | None = None
+    taught: TeacherFeatures | None = None
 
 
 @dataclass(frozen=True)
