@@ -1,6 +1,6 @@
 """Turn reports on stores and trainings into tables and lines for people."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ...featcache.encoders.card import list_encoders
 from ...featcache.store.manifest import named_key
-from ...featcache.types import Modality
+from ...featcache.types import Modality, sides_of
 from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
@@ -197,9 +197,9 @@ def _plural(side: str) -> str:
     return f"{side.replace('_', ' ')}s"
 
 
-def _counted(sides: Container[str]) -> str:
-    """Return the noun of the items of a training: images, or texts where there are no images."""
-    return "images" if Modality.IMAGE.value in sides else "texts"
+def _counted(sides: Collection[str]) -> str:
+    """Return the noun of the items of a training: images, or those of the first side."""
+    return "images" if Modality.IMAGE.value in sides else f"{sides_of(sides)[0].modality}s"
 
 
 def train_lines(trained: TrainReport) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from ...featcache.bounds import MOST
 from ...featcache.errors import SpecError
+from ...featcache.modalities import MODALITIES
 from ...featcache.settings import Setting, check_settings
 from ..common.destinations import check_file
 from ..common.shared_settings import Device, EncoderWeights, Home
@@ -29,15 +30,17 @@ class SearchSpec:
 
     home: Home
     run: Annotated[str | None, Setting("Run.", argument=True, needed=True)] = None
-    query: Annotated[str, Setting("A text, or the path of an image.", argument=True)]
+    query: Annotated[str, Setting("A text, or the path of an image or other file.", argument=True)]
     k: Annotated[int, Setting("Answers at most.", least=1, most=MOST)] = 20
-    side: Annotated[str | None, Setting("What to find: image (if none) or text.")] = None
+    side: Annotated[str | None, Setting("What to find: image or text; the first side if none.")] = (
+        None
+    )
     split: Annotated[str | None, Setting("Split; the newest index if none.")] = None
     data: Annotated[
         str | None, Setting("Dataset; NAME=PATH for what lies there, such as its moved files.")
     ] = None
     query_is: Annotated[
-        str | None, Setting("text or image; an image if such a file is there.", flag="--as")
+        str | None, Setting("text, image or other; no text if such a file is there.", flag="--as")
     ] = None
     sheet: Annotated[Path | None, Setting("Write a contact sheet: a .html or .png file.")] = None
     default_sheet: Annotated[
@@ -53,8 +56,9 @@ class SearchSpec:
         check_settings(self, where="--")
         if not self.query.strip():
             raise SpecError("the query is empty")
-        if self.query_is not in {None, "text", "image"}:
-            raise SpecError(f"a query is text or image, not {self.query_is!r}")
+        if self.query_is is not None and self.query_is not in MODALITIES.names():
+            known = sorted(MODALITIES.names(), key=lambda name: name != "text")
+            raise SpecError(f"a query is {' or '.join(known)}, not {self.query_is!r}")
         if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
             raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
         if self.sheet is not None:
@@ -87,7 +91,7 @@ class SearchReport:
 
     Attributes:
         query: The query.
-        query_is: `text` or `image`.
+        query_is: Its modality, such as `text` or `image`.
         index: Folder of the index.
         manifest: Its manifest.
         hits: The answers, best first.
