@@ -95,6 +95,7 @@ class _SpecParts(TypedDict):
     train: NotRequired[dict[str, Any]]
     splits: NotRequired[dict[str, str]]  # fingerprint of every split of the training data
     encoders: NotRequired[dict[str, EncoderRecord]]
+    auto_layers: NotRequired[dict[str, int | float | str]]  # which were chosen, and by what
     versions: NotRequired[dict[str, Any]]
     checksum: NotRequired[str]  # of all the rest
 

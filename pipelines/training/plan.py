@@ -43,7 +43,14 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     sides = sides_asked(by_side)
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, sides=sides)
     wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    stores = require_pair(spec.home, StoreQuery.of(wanted, "train", by_side), progress)
+    query = StoreQuery.of(wanted, "train", by_side)
+    chosen = None
+    if spec.auto_layers:
+        from .auto_layers import choose_layers  # imports torch, for seconds, to read the stores
+
+        stores, chosen = choose_layers(spec.home, query, progress)
+    else:
+        stores = require_pair(spec.home, query, progress)
     table = for_streams(table, stores.num_streams, name=preset_of(spec.preset, spec.fusion))
     encoders = [
         f"{side.label}s by {entry.description.encoder} ({entry.description.what})"
@@ -55,7 +62,12 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         spec.home, stores, wanted, options.validation, progress
     )
     return TrainPlan(
-        table=table, options=options, stores=stores, validation=validation, holdout=holdout
+        table=table,
+        options=options,
+        stores=stores,
+        validation=validation,
+        holdout=holdout,
+        auto_layers=chosen,
     )
 
 

@@ -38,6 +38,7 @@ class TrainSpec:
             `first_` and `second_` and its modality where both sides are of one. Sides that are
             named so, as by `features` and `layers` in the same way, are the two that are aligned,
             with texts where it is one.
+        auto_layers: Of the training split; encoders and kinds of features stay.
         seeds: How many are trained, one after the other. The run keeps each of them, with a table
             of their validation; its adapter is the best one by that, or of the first seed without.
         ensemble: `average` makes one adapter of all, whose cosines are the mean of theirs and whose
@@ -89,6 +90,10 @@ class TrainSpec:
     ] = None
     layers: Annotated[
         Encoders, Setting("SIDE=LAYER: that of any side, such as tone=-4; repeatable.")
+    ] = None
+    auto_layers: Annotated[
+        bool | None,
+        Setting("Train on the stored layers that share most neighbours.", flag="--auto-layers"),
     ] = None
     seed: Seed = 0
     seeds: Annotated[

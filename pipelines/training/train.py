@@ -148,6 +148,7 @@ def _run_toml(spec: TrainSpec, plan: TrainPlan) -> Table:
         # the fingerprint of every split of the data, where the home remembers them
         "splits": {} if version is None else dict(version.splits),
         "encoders": describe_encoders(plan.stores),
+        "auto_layers": plan.auto_layers,
         "versions": library_versions(),
     }
     return without_none(table)
