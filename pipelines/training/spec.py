@@ -152,6 +152,9 @@ class TrainSpec:
         return () if given is None else (given,) if isinstance(given, str) else given
 
     def _given(self, side: str, name: str) -> Any:
+        # the text encoder is the first of two where a second is named
+        if side == "first_text" and self.second_text_encoder is not None:
+            side = "text"
         return getattr(self, f"{side}_{name}", None)
 
 

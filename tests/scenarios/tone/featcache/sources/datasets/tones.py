@@ -12,25 +12,28 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 class _Tones(Split):
     modalities = (TONE, Modality.TEXT)
 
+    def __init__(self, start=""):
+        self.start = start  # of each id
+
     def ids(self, modality):
         if modality is TONE:
-            return [f"tone-{cycles}" for cycles in range(8)]
-        return [f"text-{cycles}-{number}" for cycles in range(8) for number in range(2)]
+            return [f"{self.start}tone-{cycles}" for cycles in range(8)]
+        return [f"{self.start}text-{cycles}-{number}" for cycles in range(8) for number in range(2)]
 
     def item(self, modality, position):
+        name = self.ids(modality)[position]
         if modality is TONE:
             # a longer one before a shorter one, so that sorting by length changes the order
-            return Item(id=f"tone-{position}", data=wave(position, position and 8 - position))
+            return Item(id=name, data=wave(position, position and 8 - position))
         cycles, number = divmod(position, 2)
-        text = (f"a tone of {NUMBERS[cycles]}", f"{NUMBERS[cycles]} waves in each frame")[number]
-        return Item(id=f"text-{cycles}-{number}", text=text)
+        texts = f"a tone of {NUMBERS[cycles]}", f"{NUMBERS[cycles]} waves in each frame"
+        return Item(id=name, text=texts[number])
 
     def pairs(self):
-        texts = self.ids(Modality.TEXT)
+        tones, texts = self.ids(TONE), self.ids(Modality.TEXT)
         # texts first: the order of the sides is none of the dataset's business
-        linked = [(text, f"tone-{text.split('-')[1]}") for text in texts]
-        ids = {side: self.ids(side) for side in self.modalities}
-        return Links.of(ids, {(Modality.TEXT, TONE): linked})
+        linked = [(text, tones[position // 2]) for position, text in enumerate(texts)]
+        return Links.of({TONE: tones, Modality.TEXT: texts}, {(Modality.TEXT, TONE): linked})
 
 
 class TonesSource(Source):
@@ -40,4 +43,4 @@ class TonesSource(Source):
     needs_files = False
 
     def __init__(self, place):
-        super().__init__(place, {"train": _Tones(), "test": _Tones()})
+        super().__init__(place, {"train": _Tones("train-"), "test": _Tones()})
