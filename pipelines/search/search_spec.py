@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from ...featcache.bounds import MOST
 from ...featcache.errors import SpecError
-from ...featcache.modalities import MODALITIES
+from ...featcache.registry import list_names
 from ...featcache.settings import Setting, check_settings
 from ..common.destinations import check_file
 from ..common.shared_settings import Device, EncoderWeights, Home
 
 SHEETS = (".html", ".png")
+_MODALITIES = Path(__file__).parents[2] / "featcache" / "modalities"  # whose import takes NumPy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ class SearchSpec:
         check_settings(self, where="--")
         if not self.query.strip():
             raise SpecError("the query is empty")
-        if self.query_is is not None and self.query_is not in MODALITIES.names():
-            known = sorted(MODALITIES.names(), key=lambda name: name != "text")
+        known = sorted(list_names(_MODALITIES), key=lambda name: name != "text")
+        if self.query_is not in {None, *known}:
             raise SpecError(f"a query is {' or '.join(known)}, not {self.query_is!r}")
         if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
             raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
