@@ -209,7 +209,7 @@ def test_one_preset_with_a_tower_a_side_aligns_tones_as_it_does_images(trained):
             ((), "has tones and texts and no images"),
             (
                 ("--encoder", "tone=spectrum", "--features", "tone=pooled"),
-                "--encoder spectrum --data tones --features=pooled`",
+                "--encoder spectrum --data tones --features pooled`",
             ),
         ),
     ],
