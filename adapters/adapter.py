@@ -30,9 +30,8 @@ from .step import Step
 STEPS = Registry("step", f"{__package__}.steps", Path(__file__).parent / "steps", Step)
 _MOST_FEATURES = 2**24  # of one token; the widest encoders have some ten thousand
 
-Widths: TypeAlias = (
-    int | Sequence[int]
-)  # of one input token; of each stream where there are several
+# features of one input token, or of one of each stream where there are several
+Widths: TypeAlias = int | Sequence[int]
 
 
 class Adapter(nn.Module):
@@ -69,6 +68,14 @@ class Adapter(nn.Module):
         self.paths = {side: tuple(names) for side, names in paths.items()}
         self.before_join = {
             side: tuple(map(tuple, streams)) for side, streams in (before_join or {}).items()
+        }
+        # one step of each stream, and then one of all
+        self._stages = {
+            side: [
+                *zip(*self.before_join.get(side, ()), strict=True),
+                *((name,) for name in names),
+            ]
+            for side, names in self.paths.items()
         }
         self.stream_widths = {side: each_width(width) for side, width in widths.items()}
         self.widths = {side: sum(of_streams) for side, of_streams in self.stream_widths.items()}
@@ -111,7 +118,7 @@ class Adapter(nn.Module):
 
     def tokens_before(self, tokens: Tokens, side: Side, name: str) -> Tokens:
         """Return what the step `name` reads of each row; of its stream, where it is of one."""
-        stages = self._stages(side)
+        stages = self._stages[side]
         place = next(place for place, names in enumerate(stages) if name in names)
         streams = self._run(tokens, side, stages[:place]).streams
         if len(stages[place]) == 1:
@@ -120,27 +127,24 @@ class Adapter(nn.Module):
 
     def tokens_after(self, tokens: Tokens, side: Side) -> Tokens:
         """Return what the last step of a side gives."""
-        return self._run(tokens, side, self._stages(side))
+        return self._run(tokens, side, self._stages[side])
 
     def steps_of(self, side: Side) -> tuple[str, ...]:
         """Return the names of all steps that a side runs through, in order, streams in turn."""
-        return tuple(name for names in self._stages(side) for name in names)
+        return tuple(name for names in self._stages[side] for name in names)
 
     def path_of(self, side: Side, stream: int) -> tuple[str, ...]:
         """Return the names of the steps that one stream of a side runs through, in order."""
         before = self.before_join.get(side)
         return (before[stream] if before else ()) + self.paths[side]
 
-    def _stages(self, side: Side) -> list[tuple[str, ...]]:
-        """Return the steps of a side in order: one of each stream, and then one of all."""
-        before = list(zip(*self.before_join.get(side, ()), strict=True))
-        return before + [(name,) for name in self.paths[side]]
-
     def num_fixed(self, side: Side) -> int:
         """Return how many first steps of a side always make the same of a row; see `Step.fixed`."""
-        stages = [[self.steps[name] for name in names] for names in self._stages(side)]
+        stages = self._stages[side]
         changing = (
-            place for place, steps in enumerate(stages) if not all(step.fixed for step in steps)
+            place
+            for place, names in enumerate(stages)
+            if not all(self.steps[name].fixed for name in names)
         )
         return next(changing, len(stages))
 
@@ -153,8 +157,12 @@ class Adapter(nn.Module):
         count = self.num_fixed(side)
         if not count:
             return self.stream_widths[side]
-        last = [self.steps[name] for name in self._stages(side)[count - 1]]
-        return tuple(step.out_width for step in last if isinstance(step, Step))
+        return tuple(self._step(name).out_width for name in self._stages[side][count - 1])
+
+    def _step(self, name: str) -> Step:
+        step = self.steps[name]
+        assert isinstance(step, Step), "towers hold nothing else"
+        return step
 
     @torch.no_grad()
     def pool(self, tokens: Tokens, side: Side) -> PooledTokens:
@@ -164,7 +172,7 @@ class Adapter(nn.Module):
         """
         count = self.num_fixed(side)
         exact = self.is_exact(side)
-        streams = self._run(tokens, side, self._stages(side)[:count], exact=exact).streams
+        streams = self._run(tokens, side, self._stages[side][:count], exact=exact).streams
         values = torch.cat([stream.values for stream in streams], dim=2)
         return PooledTokens(values, streams[0].mask, count)
 
@@ -186,12 +194,37 @@ class Adapter(nn.Module):
         dtype = self._input_dtype(streams[0], exact=exact)
         streams = [stream.with_values(without_padding(stream).to(dtype)) for stream in streams]
         for names in stages[done:]:
-            if len(names) < len(streams):
-                streams = [StreamTokens.of(streams)]
-            streams = [
-                self.steps[name](stream, side) for name, stream in zip(names, streams, strict=True)
-            ]
+            streams = self._advance(streams, side, names)
         return StreamTokens.of(streams)
+
+    def _advance(self, streams: Sequence[Tokens], side: Side, names: Sequence[str]) -> list[Tokens]:
+        """Return the streams behind the steps of one stage."""
+        if len(names) < len(streams):
+            streams = [StreamTokens.of(streams)]
+        return [self.steps[name](stream, side) for name, stream in zip(names, streams, strict=True)]
+
+    def check_one_token(self) -> None:
+        """Run two made-up rows of three and two tokens through each tower, in evaluation mode.
+
+        Raises:
+            SpecError: A tower ends in several tokens a row.
+        """
+        mask = torch.tensor([[True, True, True], [True, True, False]])
+        self.eval()
+        for side, widths in self.stream_widths.items():
+            streams = [Tokens(torch.randn(2, 3, width), mask) for width in widths]
+            for names in self._stages[side]:
+                with torch.no_grad():
+                    streams = self._advance(streams, side, names)
+                for name, stream in zip(names, streams, strict=True):
+                    step = self._step(name)
+                    assert stream.width == step.out_width, f"{name} does not keep its out_width"
+            if streams[0].values.shape[1] != 1:
+                raise SpecError(
+                    f"the {side.value} tower ends in several tokens a row: "
+                    "let its last step be a pool, such as { part = 'mean-pool' }"
+                )
+        self.train()
 
     def _read(self, tokens: Tokens, side: Side) -> tuple[int, list[Tokens]]:
         """Return how many stages tokens have been through, and their streams."""
@@ -248,6 +281,15 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
+def table_of(name: str) -> str:
+    """Return the table of `[towers]` that a step stands in, or the side of one of a stream.
+
+    Worked: `image-2/project` is the second stream's, and `image/project` the first one's, of the
+    slot `project` of `image`.
+    """
+    return name.partition("/")[0].partition("-")[0]
+
+
 def each_width(width: Widths) -> tuple[int, ...]:
     """Return the features of one token of each stream."""
     return (width,) if isinstance(width, int) else tuple(width)
@@ -288,7 +330,7 @@ def build_adapter(
         # the CPU's generator only: torch.manual_seed would reseed those of all devices
         torch.default_generator.manual_seed(seed)
         adapter = _assemble(towers, widths)
-        _check_one_token(adapter)
+        adapter.check_one_token()
     return adapter
 
 
@@ -302,8 +344,8 @@ def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, Widths])
         UnknownNameError: No step has the name of a part.
     """
     _check_towers(towers, widths)
-    for side, given in widths.items():
-        of_streams = given if isinstance(given, list | tuple) and given else [given]
+    for side, of_side in widths.items():
+        of_streams = of_side if isinstance(of_side, list | tuple) and of_side else [of_side]
         for width in of_streams:
             if type(width) is not int or not 1 <= width <= _MOST_FEATURES:
                 raise SpecError(
@@ -466,19 +508,3 @@ def _build_step(part: str, width: Widths, options: Table, *, where: str) -> Step
         return step(width, **arguments)  # type: ignore[arg-type]
     except SpecError as error:
         raise SpecError(f"{where} ({part}): {error}") from error
-
-
-def _check_one_token(adapter: Adapter) -> None:
-    """Run two made-up rows of three and two tokens through each tower, in evaluation mode."""
-    mask = torch.tensor([[True, True, True], [True, True, False]])
-    adapter.eval()
-    for side, widths in adapter.stream_widths.items():
-        streams = [Tokens(torch.randn(2, 3, width), mask) for width in widths]
-        with torch.no_grad():
-            tokens = adapter.tokens_after(StreamTokens.of(streams), side)
-        if tokens.values.shape[1] != 1:
-            raise SpecError(
-                f"the {side.value} tower ends in several tokens a row: "
-                "let its last step be a pool, such as { part = 'mean-pool' }"
-            )
-    adapter.train()

@@ -104,8 +104,8 @@ def for_streams(preset: Table, counts: Mapping[Side, int], *, name: str) -> Tabl
         joins = [slot for slot, entry in _slots(tower) if entry.get("part") == JOIN]
         several = next((side for side, count in of_owner.items() if count > 1), None)
         if several is None:
-            kept = {slot: entry for slot, entry in tower.items() if slot not in joins}
-            towers[owner] = kept if joins else tower
+            others = {slot: entry for slot, entry in tower.items() if slot not in joins}
+            towers[owner] = others if joins else tower
         elif not joins:
             raise SpecError(
                 f"preset {name!r} takes one {several.label} stream, found {of_owner[several]}: "

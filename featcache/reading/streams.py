@@ -9,7 +9,6 @@ from jaxtyping import Int64
 
 from ..errors import StoreIncompleteError
 from ..store.remedies import extraction, removal_of_entry
-from ..string_array import Strings
 from ..tokens import StreamTokens, Tokens, split_by_length
 from .reader import FeatureReader
 
@@ -43,7 +42,7 @@ class StreamReader(FeatureReader):
         self.further = tuple(
             FeatureReader(folder, residency=residency, device=device) for folder in folders[1:]
         )
-        ids = Strings.of(self.ids)
+        ids = self.stored_ids()
         self._rows = [reader.rows_of(ids) for reader in self.further]
         for reader, rows in zip(self.further, self._rows, strict=True):
             self._check_rows(reader, rows)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +44,8 @@ def find_bank(
     bank = {}
     for side, (reader, rows) in zip(evaluated.sides, readers, strict=True):
         folders = []
-        encoders = recorded_streams(evaluated.encoders.get(side.value))
-        for store, encoder in zip_longest(recorded_streams(recorded[side.value]), encoders):
+        of_side = recorded[side.value], evaluated.encoders.get(side.value)
+        for store, encoder in recorded_streams(*of_side):
             entry = stored.get(store["key"])
             if entry is None:
                 raise StoreNotFoundError(

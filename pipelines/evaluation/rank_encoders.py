@@ -1,6 +1,6 @@
 """Rank pairs of image and text encoders by how well they fit, before training, by stores alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,11 @@ from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
-from ...featcache.types import IMAGE_TEXT, Modality
+from ...featcache.types import IMAGE_TEXT
 from ..common.progress import SILENT, Progress
 from ..inputs.layer_ranking import (
     first_texts,
     in_all_of,
-    label_of,
     newest_of_each,
     rank_layers,
 )
@@ -70,30 +69,17 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
     if spec.layers is not None:
         return _run_layers(spec, progress)
     num_neighbours = USUAL_NEIGHBOURS if spec.neighbours is None else spec.neighbours
-    evaluation = Evaluation(
-        kind="rank-encoders",
-        home=spec.home,
-        data=DatasetQuery.of(spec.data, home=spec.home, options=spec.source),
-        split=spec.split,
-        progress=progress,
-        options={
-            "data": spec.data,
-            "items": spec.items,
-            "neighbours": num_neighbours,
-            "seed": spec.seed,
-            "held_out": HELD_OUT,
-            "recall_at": RECALL_AT,
-        },
-        definitions=DEFINITIONS,
-    )
-    query = evaluation.query(dict.fromkeys(IMAGE_TEXT, SideQuery()))
-    stores = matching_stores(spec.home, query, progress) or refuse(spec.home, query)
-    images, texts = map(_by_label, stores.values())
-    evaluation.stores = {**images, **texts}
+    evaluation, images, texts = _opened(spec, _by_label, progress)
+    evaluation.definitions = DEFINITIONS
+    evaluation.options = {
+        "data": spec.data,
+        "items": spec.items,
+        "neighbours": num_neighbours,
+        "seed": spec.seed,
+        "held_out": HELD_OUT,
+        "recall_at": RECALL_AT,
+    }
     dataset, source = evaluation.dataset, evaluation.source
-    progress.note(
-        f"{len(images)} image stores by {len(texts)} text stores of {dataset}/{spec.split}"
-    )
     # read from disk: all stores of a split together rarely fit the memory
     readers = {
         label: FeatureReader(entry.folder, residency="disk")
@@ -122,27 +108,13 @@ def run(spec: RankSpec, progress: Progress = SILENT) -> RankReport:
 
 def _run_layers(spec: RankSpec, progress: Progress) -> RankReport:
     """Rank all pairs of stored layers and kinds; raises what `run` does."""
-    evaluation = Evaluation(
-        kind="rank-encoders",
-        home=spec.home,
-        data=DatasetQuery.of(spec.data, home=spec.home, options=spec.source),
-        split=spec.split,
-        progress=progress,
-        definitions=DEFINITIONS_OF_LAYERS,
-        variant="layers",
-    )
-    query = evaluation.query(dict.fromkeys(IMAGE_TEXT, SideQuery()))
-    matching = matching_stores(spec.home, query, progress) or refuse(spec.home, query)
-    stores = {side: newest_of_each(entries) for side, entries in matching.items()}
-    images, texts = stores[Modality.IMAGE], stores[Modality.TEXT]
-    evaluation.stores = {label_of(entry): entry for entry in (*images, *texts)}
-    progress.note(
-        f"{len(images)} image stores by {len(texts)} text stores of "
-        f"{evaluation.dataset}/{spec.split}"
-    )
+    evaluation, images, texts = _opened(spec, newest_of_each, progress)
+    evaluation.definitions = DEFINITIONS_OF_LAYERS
+    evaluation.variant = "layers"
+    by_side = zip(IMAGE_TEXT, (list(images.values()), list(texts.values())), strict=True)
     ranking = rank_layers(
         spec.home,
-        stores,
+        dict(by_side),
         num_items=spec.items,
         num_neighbours=spec.neighbours,
         seed=spec.seed,
@@ -169,6 +141,34 @@ def _run_layers(spec: RankSpec, progress: Progress) -> RankReport:
     evaluation.warnings = [f"a store takes no part: {reason}" for reason in unread]
     path, report = evaluation.write()
     return RankReport(path=path, report=report)
+
+
+def _opened(
+    spec: RankSpec,
+    choose: Callable[[Sequence[StoreEntry]], dict[str, StoreEntry]],
+    progress: Progress,
+) -> tuple[Evaluation, dict[str, StoreEntry], dict[str, StoreEntry]]:
+    """Open the evaluation, and return it with the stores of each side that `choose` names.
+
+    Raises:
+        StoreNotFoundError: There are no stores of images and texts of the same items.
+    """
+    evaluation = Evaluation(
+        kind="rank-encoders",
+        home=spec.home,
+        data=DatasetQuery.of(spec.data, home=spec.home, options=spec.source),
+        split=spec.split,
+        progress=progress,
+    )
+    query = evaluation.query(dict.fromkeys(IMAGE_TEXT, SideQuery()))
+    matching = matching_stores(spec.home, query, progress) or refuse(spec.home, query)
+    images, texts = map(choose, matching.values())
+    evaluation.stores = {**images, **texts}
+    progress.note(
+        f"{len(images)} image stores by {len(texts)} text stores of "
+        f"{evaluation.dataset}/{spec.split}"
+    )
+    return evaluation, images, texts
 
 
 def _by_label(entries: Sequence[StoreEntry]) -> dict[str, StoreEntry]:

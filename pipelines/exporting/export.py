@@ -28,7 +28,7 @@ from ..common.destinations import check_folder
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from ..extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
-from ..inputs.store_selection import recorded_streams
+from ..inputs.store_selection import each_recorded
 from ..runs import run_folder
 from .export_spec import TARGETS, ExportedRun, ExportSpec
 from .onnx import write_towers
@@ -125,7 +125,7 @@ def _require_one_stream(spec: ExportSpec, folder: Path, table: Mapping[str, Any]
     encoders = table.get("encoders", {})
     usual = encoders if spec.to == "onnx" else [_tower_for_stock(spec).value]
     for side in spec.towers or usual:
-        count = len(recorded_streams(encoders.get(side)))
+        count = len(each_recorded(encoders.get(side)))
         if count > 1:
             raise ExportError(
                 f"the {side} tower of {folder.name} reads {count} streams, and an exported tower "

@@ -88,8 +88,6 @@ class PooledRows:
         self, rows: Int64[np.ndarray, " n"], num_groups: int
     ) -> tuple[list[Tokens], Int64[np.ndarray, " n"]]:
         """Return the given rows in the groups of `FeatureReader.padded_groups`."""
-        if all(stream.description.tokens_per_item is not None for stream in self._reader.streams):
-            return [self.padded(rows)], np.arange(len(rows))
         groups = split_by_length(self.lengths[rows], num_groups)
         return [self.padded(rows[group]) for group in groups], np.concatenate(groups)
 

@@ -89,12 +89,12 @@ def label_of(entry: StoreEntry) -> str:
     return f"{store.encoder} layer {store.layer} {store.kind}"
 
 
-def newest_of_each(entries: Iterable[StoreEntry]) -> list[StoreEntry]:
-    """Return the first of `entries` of each encoder, layer and kind, by its label."""
+def newest_of_each(entries: Iterable[StoreEntry]) -> dict[str, StoreEntry]:
+    """Return the first of `entries` of each encoder, layer and kind, by its label, sorted."""
     stores: dict[str, StoreEntry] = {}
     for entry in entries:
         stores.setdefault(label_of(entry), entry)
-    return [stores[label] for label in sorted(stores)]
+    return dict(sorted(stores.items()))
 
 
 def rice_neighbours(num_items: int) -> int:
@@ -185,14 +185,14 @@ def rank_layers(
         entry.key: FeatureReader(entry.folder, residency="disk")
         for entry in itertools.chain(*by_side)
     }
+    pairs = read_pairs(pairs_path(home, described.dataset, described.split, described.source))
     readable = [in_all_of(readers[entry.key] for entry in entries) for entries in by_side]
-    all_links = read_pairs(pairs_path(home, described.dataset, described.split, described.source))
     joined: Sides = (first, second)
     if second.modality is first.modality:
         # both sides have the texts, say, and the images only tell which of them belong together
-        joined = all_links.joining(first.modality)
-        readable = [set(all_links.ids_of(joined[0])), set.intersection(*readable)]
-    links = first_texts(all_links.id_pairs(joined), *readable)
+        joined = pairs.joining(first.modality)
+        readable = [set(pairs.ids_of(joined[0])), set.intersection(*readable)]
+    links = first_texts(pairs.id_pairs(joined), *readable)
     order = np.random.default_rng(seed).permutation(len(links))[:num_items].tolist()
     k = rice_neighbours(len(order)) if num_neighbours is None else num_neighbours
     _require_enough(len(order), described.split, k)
@@ -207,18 +207,18 @@ def rank_layers(
     for key, entry in progress.track(unique.items(), "neighbours", len(unique), unit="stores"):
         vectors = item_vectors(label_of(entry), readers[key], ids_of[key])
         nearest[key] = neighbours(vectors, k)
-    pairs = []
-    for one, other in itertools.product(*by_side):
-        shared = shared_neighbours(nearest[one.key], nearest[other.key])
+    ranked = []
+    for left, right in itertools.product(*by_side):
+        shared = shared_neighbours(nearest[left.key], nearest[right.key])
         number = Number(
             value=float(shared.mean()),
             num=len(order),
             interval=mean_interval(shared),
             chance=100.0 * k / (len(order) - 1),
         )
-        pairs.append(LayerPair(first=one, second=other, shared=number))
+        ranked.append(LayerPair(first=left, second=right, shared=number))
     return LayerRanking(
-        pairs=sorted(pairs, key=_best_first),
+        pairs=sorted(ranked, key=_best_first),
         ids=tuple(dict.fromkeys((*images, *texts)))
         if first.modality is not second.modality
         else texts,

@@ -99,10 +99,10 @@ class StorePair:
 
     def __post_init__(self) -> None:
         for side, (first, *further) in self.streams.items():
-            before = {first.key: first}
+            before = {first.key}
             for entry in further:
                 _check_stream(side, entry, first, before)
-                before[entry.key] = entry
+                before.add(entry.key)
 
     @classmethod
     def of(cls, entries: Mapping[Side, StoreEntry]) -> "StorePair":
@@ -770,14 +770,13 @@ def recorded_pair(
     sides = recorded_sides(recorded)
     by_side: dict[Side, list[StoreEntry]] = {}
     for side in sides:
-        encoders_of_side = recorded_streams((encoders or {}).get(side.value) or {})
         by_side[side] = []
-        for number, store in enumerate(recorded_streams(recorded.get(side.value))):
+        recorded_side = recorded.get(side.value), (encoders or {}).get(side.value)
+        for store, encoder in recorded_streams(*recorded_side):
             if not isinstance(store.get("key"), str):
                 raise SpecError(f"the spec of run {run} does not name its {side.label} store")
             entry = stored.get(store["key"])
             if entry is None:
-                encoder = dict(enumerate(encoders_of_side)).get(number)
                 raise StoreNotFoundError(
                     f"run {run} is trained on store {store['key'][:12]}, which "
                     f"{stored.why_missing(store['key'])}: extract it again by "
@@ -799,15 +798,28 @@ def recorded_sides(recorded: Mapping[str, Any]) -> Sides:
     return known_sides(names) if len(names) == 2 else IMAGE_TEXT
 
 
-def recorded_streams(recorded: Any) -> list[Mapping[str, Any]]:
-    """Return what a run records of each stream of a side, of its stores or of its encoders.
+def recorded_streams(
+    stores: Any, encoders: Any = None
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return what a run records of the store and of the encoder of each stream of a side.
 
-    The record of a side is that of its first stream, in which `further` lists the others.
+    Early runs recorded no encoders, of which there is nothing then.
     """
-    if not isinstance(recorded, Mapping):
+    streams = each_recorded(stores)
+    encoders_of_side = each_recorded(encoders)
+    encoders_of_side += [{}] * (len(streams) - len(encoders_of_side))
+    return list(zip(streams, encoders_of_side[: len(streams)], strict=True))
+
+
+def each_recorded(of_side: Any) -> list[Mapping[str, Any]]:
+    """Return the record of each stream of a side, of its stores or of its encoders.
+
+    That of a side is that of its first stream, in which `further` lists the others.
+    """
+    if not isinstance(of_side, Mapping):
         return [{}]
-    further = recorded.get("further", [])
-    return [recorded, *(each for each in further if isinstance(each, Mapping))]
+    further = of_side.get("further", [])
+    return [of_side, *(each for each in further if isinstance(each, Mapping))]
 
 
 def require_there(pairs: Iterable[StorePair | None]) -> None:

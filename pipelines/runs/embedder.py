@@ -34,7 +34,7 @@ from ...featcache.store.stored_form import as_stored
 from ...featcache.store.stored_types import finite_tokens
 from ...featcache.tokens import StreamTokens, Tokens
 from ...featcache.types import Item, Modality, Side, in_words
-from ..inputs.store_selection import recorded_streams
+from ..inputs.store_selection import each_recorded, recorded_streams
 from . import run_folder
 
 _OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
@@ -115,12 +115,12 @@ class Embedder:
             )
         self._sides = known_sides(self._table["encoders"])
         self._weights = dict(weights or {})
-        known = [
+        names = {
             encoder["name"]
             for of_side in self._table["encoders"].values()
-            for encoder in recorded_streams(of_side)
-        ]
-        unknown = sorted(set(self._weights) - set(known))
+            for encoder in each_recorded(of_side)
+        }
+        unknown = sorted(set(self._weights) - names)
         if unknown:
             raise SpecError(
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
@@ -135,7 +135,7 @@ class Embedder:
         Those of a side that reads several stand side by side, joined by `+`.
         """
         return {
-            side: "+".join(encoder["name"] for encoder in recorded_streams(of_side))
+            side: "+".join(encoder["name"] for encoder in each_recorded(of_side))
             for side, of_side in self._table["encoders"].items()
         }
 
@@ -309,12 +309,11 @@ class Embedder:
             LightalignError: See `embed_images`.
         """
         if side not in self._readings:
-            encoders = recorded_streams(self._table["encoders"][side.value])
-            stores = recorded_streams(self._table["stores"]["train"].get(side.value))
-            opened: list[EncoderView] = []
-            for described, stored in zip(encoders, stores, strict=True):
-                opened.append(self._open(side, described, stored))
-            self._readings[side] = tuple(opened)
+            stores = self._table["stores"]["train"].get(side.value)
+            streams = recorded_streams(stores, self._table["encoders"][side.value])
+            self._readings[side] = tuple(
+                self._open(side, described, stored) for stored, described in streams
+            )
         return self._readings[side]
 
     def _open(

@@ -11,7 +11,7 @@ from ...featcache import atomic_files
 from ...featcache.config import Table
 from ...featcache.errors import LightalignError, StoreCorruptError
 from ...featcache.regular_files import is_file, is_there
-from ..inputs.store_selection import recorded_streams
+from ..inputs.store_selection import each_recorded
 from . import index_files, run_folder
 from .log_reading import require_log
 from .run_folder import RunState
@@ -157,7 +157,7 @@ def _described(spec: Table) -> dict[str, Any]:
         "encoders": {
             side: " + ".join(
                 f"{store['encoder']} {store['kind']}@{store['layer']} {store['dtype']}"
-                for store in recorded_streams(of_side)
+                for store in each_recorded(of_side)
             )
             for side, of_side in sides.items()
         },

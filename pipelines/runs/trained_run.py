@@ -89,17 +89,14 @@ class TrainedRun:
 
     def _recorded(self, side: Side) -> list[SideQuery]:
         """Return the query for each stream of a side, as the run records it."""
-        stores = recorded_streams(self.stores["train"][side.value])
-        encoders = recorded_streams(self.encoders.get(side.value, {}))
-        # early runs recorded no encoders
-        encoders += [{}] * (len(stores) - len(encoders))
+        of_side = self.stores["train"][side.value], self.encoders.get(side.value)
         return [
             SideQuery(
                 encoder=store["encoder"],
                 key=store["encoder_key"],
                 features=recorded_features(store, encoder),
             )
-            for store, encoder in zip(stores, encoders, strict=True)
+            for store, encoder in recorded_streams(*of_side)
         ]
 
     @property

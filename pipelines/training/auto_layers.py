@@ -41,7 +41,7 @@ def choose_layers(
     # the notes on these stores were told by `require_pair`
     matching = matching_stores(home, same_items)
     assert matching is not None, "the usual pair matches"
-    stores = {side: newest_of_each(entries) for side, entries in matching.items()}
+    stores = {side: list(newest_of_each(entries).values()) for side, entries in matching.items()}
     if all(len(entries) == 1 for entries in stores.values()):
         raise SpecError(_only_one_layer(home, query, usual))
     ranking = rank_layers(home, stores, progress=progress)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from ...adapters.adapter import Adapter
+from ...adapters.adapter import Adapter, table_of
 from ...adapters.step import Step
 from ...adapters.steps.cls_pool import ClsPool
 from ...adapters.steps.concat_pool import ConcatPool
@@ -79,9 +79,7 @@ def _notes_of_step(tower: _Tower, name: str, instead: str | None) -> list[str]:
     """
     step = tower.adapter.steps[name]
     encoder = tower.reader.streams[tower.stream].description.encoder
-    owner, _, slot = name.partition("/")
-    # the number of a stream is no part of the table's name
-    place = f"towers.{owner.partition('-')[0]}.{slot}"
+    place = f"towers.{table_of(name)}.{name.partition('/')[2]}"
     summary, mean = place, f"{place}.part=mean-pool"
     if isinstance(step, ConcatPool):
         summary, mean = f"'cls' in {place}.summaries", f"'{place}.summaries=[\"mean\"]'"

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from ...adapters.adapter import Adapter
+from ...adapters.adapter import Adapter, table_of
 from ...adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver, build_solver
 from ...adapters.step import FittedStep, Step
 from ...adapters.steps.heads import Heads
@@ -222,9 +222,8 @@ def require_own(name: str, side: Side) -> None:
     Raises:
         SpecError: Both sides share it.
     """
-    owner, _, slot = name.partition("/")
-    # the number of a stream stands behind the side
-    if owner.partition("-")[0] != side.value:
+    if table_of(name) != side.value:
+        slot = name.partition("/")[2]
         raise SpecError(f"slot {slot!r} must say per_modality = true")
 
 

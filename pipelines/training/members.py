@@ -97,13 +97,13 @@ def fit_members(
                 _fit_member(spec, shared_plan, folder, resolved, label, seed=seed, inputs=inputs)
             )
             stopping.keep(run_folder.kept_of(folder, spec.home))
-        _, held_out = inputs.rows(shared_plan, spec.seed)
-        validation = Validation.choose(inputs.split, inputs.stores, held_out)
         best = max(range(len(reports)), key=lambda place: _score(plan, reports[place]))
         members = [run_folder.member_folder(folder, seed) for seed in seeds]
         if spec.ensemble is None:
             results = _keep_best(folder, members[best], reports[best])
         else:
+            _, held_out = inputs.rows(shared_plan, spec.seed)
+            validation = Validation.choose(inputs.split, inputs.stores, held_out)
             results = _average(folder, members, validation, best=best, device=device)
         report = {
             "kind": "train",

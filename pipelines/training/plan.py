@@ -42,8 +42,8 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     )
     sides = sides_asked(by_side)
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, sides=sides)
-    wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
-    query = StoreQuery.of(wanted, "train", by_side)
+    data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
+    query = StoreQuery.of(data, "train", by_side)
     chosen = None
     if spec.auto_layers:
         from .auto_layers import choose_layers  # imports torch, for seconds, to read the stores
@@ -58,9 +58,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         for entry in entries
     ]
     progress.note(f"training on {stores.dataset}/{stores.split}: {', '.join(encoders)}")
-    validation, holdout = _choose_validation(
-        spec.home, stores, wanted, options.validation, progress
-    )
+    validation, holdout = _choose_validation(spec.home, stores, data, options.validation, progress)
     return TrainPlan(
         table=table,
         options=options,
@@ -82,21 +80,21 @@ def _streams(spec: TrainSpec, side: str) -> list[SideQuery]:
 
 
 def _choose_validation(
-    home: Path, stores: StorePair, wanted: DatasetQuery, asked: str | float, progress: Progress
+    home: Path, stores: StorePair, data: DatasetQuery, asked: str | float, progress: Progress
 ) -> tuple[StorePair | None, float]:
     # the newest stores of a name may be of other data by now
-    if wanted.opened is None:
-        wanted = DatasetQuery.of_trained(None, describe_pair(stores), home=home, options=None)
+    if data.opened is None:
+        data = DatasetQuery.of_trained(None, describe_pair(stores), home=home, options=None)
     if asked == "none":
         progress.note("validation: none, the last epoch is kept")
         return None, 0.0
     if isinstance(asked, float):
         return None, asked
     if asked != "auto":
-        return require_pair(home, evaluation_query(stores, asked, wanted), progress), 0.0
+        return require_pair(home, evaluation_query(stores, asked, data), progress), 0.0
     pair = None
-    if wanted.has_split("val"):
-        pair = newest_pair(home, evaluation_query(stores, "val", wanted), progress)
+    if data.has_split("val"):
+        pair = newest_pair(home, evaluation_query(stores, "val", data), progress)
     if pair is None:
         progress.note("validation: no stores of a split 'val', so 10 % of the training images")
         return None, HOLDOUT

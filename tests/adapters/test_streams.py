@@ -212,7 +212,8 @@ def test_a_preset_is_as_before_with_one_stream_and_takes_two_or_says_that_it_doe
 def test_our_own_presets_take_several_streams():
     ours = {name for name in list_presets() if name.startswith("lightalign/")} | {"linear"}
     for name in ours:
-        for_streams(read_preset(name), {IMAGE: 2, TEXT: 3}, name=name)
+        preset = read_preset(name)
+        assert for_streams(preset, {IMAGE: 2, TEXT: 3}, name=name) == preset
 
 
 def test_one_side_may_keep_its_join_where_the_other_has_one_stream():

@@ -3,20 +3,9 @@
 import shutil
 from pathlib import Path
 
-import timm
-import torch
-from timm.models import save_for_hf
-
+from ...timm_encoder import write_timm_encoder
 from ..conftest import extract_toy
 
-CARD = """
-modality = "image"
-backend = "timm"
-model = "test_convnext"
-width = 64
-layout = { grid = [5, 5] }
-weights = { path = "model" }
-"""
 IMAGES = "layered"  # name of the encoder
 
 
@@ -30,10 +19,7 @@ def make_layered_home(folder: Path, *, layers: tuple[int, ...] = (-1, -2), **cha
     """
     card = folder / f"{IMAGES}.toml"
     if not card.exists():
-        torch.manual_seed(0)
-        model = timm.create_model("test_convnext", num_classes=5)
-        save_for_hf(model, folder / "model", safe_serialization=True)
-        card.write_text(CARD)
+        write_timm_encoder(card)
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
     fields = {"features": ("mean",), **changes}
