@@ -9,6 +9,7 @@ from ...featcache.sources.opening import absolute_data
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.manifest import read_whole_manifest
 from ..inputs.store_selection import StorePair
+from ..inputs.unpaired_stores import UnpairedStores
 
 
 def describe_pair(pair: StorePair) -> Table:
@@ -17,18 +18,32 @@ def describe_pair(pair: StorePair) -> Table:
         "dataset": pair.dataset,
         "split": pair.split,
         "source": pair.source,
-        **{
-            side.value: {
-                "encoder": entry.description.encoder,
-                "kind": entry.description.kind,
-                "layer": entry.description.layer,
-                "dtype": entry.description.dtype,
-                "encoder_key": entry.encoder_key,
-                "key": entry.key,
-                "width": entry.description.width,
-            }
-            for side, entry in pair.entries.items()
-        },
+        **{side.value: _describe_store(entry) for side, entry in pair.entries.items()},
+    }
+
+
+def describe_unpaired(stores: UnpairedStores) -> Table:
+    """Return which store of either side holds items without a partner, and of which data it is."""
+    return {
+        side.value: {
+            "dataset": entry.description.dataset,
+            "split": entry.description.split,
+            "source": entry.description.source,
+            **_describe_store(entry),
+        }
+        for side, entry in stores.entries.items()
+    }
+
+
+def _describe_store(entry: StoreEntry) -> Table:
+    return {
+        "encoder": entry.description.encoder,
+        "kind": entry.description.kind,
+        "layer": entry.description.layer,
+        "dtype": entry.description.dtype,
+        "encoder_key": entry.encoder_key,
+        "key": entry.key,
+        "width": entry.description.width,
     }
 
 

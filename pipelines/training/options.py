@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
-from ...featcache.config import Table, apply_overrides, build, check_set_keys
+from ...featcache.config import Table, apply_overrides, build, check_set_keys, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ..inputs.same_text import NEGATIVE, SAME_TEXT
 from ..inputs.store_selection import StorePair
+from ..inputs.unpaired_stores import UnpairedStores
 from .mixup import MixupOptions
+from .unpaired_options import UNPAIRED, UnpairedOptions
 
 PRESET_KEYS = frozenset(
-    {"title", "source", "check", "towers", "objective", "train", "fit", "start"}
+    {"title", "source", "check", "towers", "objective", "train", "fit", "start", UNPAIRED}
 )
 _SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -160,11 +162,13 @@ class TrainPlan:
     """Resolved settings of one training: nothing in it is a default any more.
 
     Attributes:
-        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`.
+        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`; `unpaired`
+            with all that it says by default.
         options: Its `[train]` table.
         stores: Stores to train on.
         validation: Stores to validate on, or None.
         holdout: Share of the training images to validate on, or 0.
+        unpaired: Stores of items without a partner to learn from, too, or None.
     """
 
     table: Table
@@ -172,6 +176,7 @@ class TrainPlan:
     stores: StorePair
     validation: StorePair | None
     holdout: float
+    unpaired: UnpairedStores | None = None
 
 
 def resolve_preset(
@@ -203,6 +208,11 @@ def resolve_preset(
         raise SpecError(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
+    if UNPAIRED in table:
+        table = {
+            **table,
+            UNPAIRED: to_table(build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")),
+        }
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
 
 

@@ -26,6 +26,8 @@ class TrainSpec:
             is there now.
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
+        unpaired_images: Folder, name or start of the key of a store, or `DATASET/SPLIT` for the
+            newest one there that is like that of the pairs; `unpaired_texts` alike.
         overrides: `a.b=c` on the preset's tables.
         name: Name of the run, or None for an automatic one.
     """
@@ -52,6 +54,13 @@ class TrainSpec:
     ] = None
     second_text_features: Annotated[
         str | None, Setting("Those of the second text encoder, in the same way.")
+    ] = None
+    unpaired_images: Annotated[
+        str | None,
+        Setting("Store, or DATASET/SPLIT, of images without texts to learn from, too."),
+    ] = None
+    unpaired_texts: Annotated[
+        str | None, Setting("Store, or DATASET/SPLIT, of texts without images, beside those.")
     ] = None
     seed: Seed = 0
     overrides: Overrides = ()
