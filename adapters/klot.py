@@ -195,7 +195,7 @@ class _Divergence(torch.autograd.Function):
         return divergence
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         context: Any, gradient: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, "n embed"], Float[Tensor, "m embed"], None, None, None]:

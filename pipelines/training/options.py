@@ -185,7 +185,8 @@ def resolve_preset(
     """Return a preset with a fusion put in and values changed, and its `[train]` table.
 
     With `text_text` it is the preset as it is between two text encoders. An override of
-    `objective.part` leaves the preset's options of another objective out.
+    `objective.part` leaves the preset's options of another objective out, and so does one of
+    `unpaired.teacher.part`.
 
     Raises:
         SpecError: An override or option is wrong.
@@ -194,8 +195,7 @@ def resolve_preset(
     table = for_sides(read_preset(preset_of(preset, fusion)), text_text=text_text)
     if fusion is not None:
         table = with_fusion(table, fusion)
-    if any(override.replace(" ", "").startswith("objective.part=") for override in overrides):
-        table = {**table, "objective": {}}  # options are those of a part
+    table = _without_other_parts(table, overrides)
     _check_steps(table["towers"], overrides)
     table = apply_overrides(table, overrides)
     unknown = sorted(set(table) - PRESET_KEYS)
@@ -209,11 +209,19 @@ def resolve_preset(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
     if UNPAIRED in table:
-        table = {
-            **table,
-            UNPAIRED: to_table(build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")),
-        }
+        unpaired = build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")
+        table = {**table, UNPAIRED: to_table(unpaired)}
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
+
+
+def _without_other_parts(table: Table, overrides: Sequence[str]) -> Table:
+    """Return a preset without the options of parts in whose place others are asked for."""
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    if "objective.part" in keys:
+        table = {**table, "objective": {}}
+    if f"{UNPAIRED}.teacher.part" in keys:
+        table = {**table, UNPAIRED: {**table.get(UNPAIRED, {}), "teacher": {}}}
+    return table
 
 
 def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:

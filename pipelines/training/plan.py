@@ -6,7 +6,7 @@ from ...adapters.preset import preset_of
 from ...featcache.config import Table, to_table
 from ...featcache.errors import SpecError
 from ...featcache.home import command_line
-from ...featcache.types import Modality
+from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
     DatasetQuery,
@@ -57,7 +57,10 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     validation, holdout = _choose_validation(
         spec.home, stores, wanted, options.validation, progress
     )
-    names = {Modality.IMAGE: spec.unpaired_images, Modality.TEXT: spec.unpaired_texts}
+    names: dict[Side, str | None] = {
+        Modality.IMAGE: spec.unpaired_images,
+        Modality.TEXT: spec.unpaired_texts,
+    }
     unpaired = choose_unpaired(spec.home, names, stores)
     if unpaired is not None:
         table = _with_unpaired(table, unpaired, validation, progress)
