@@ -16,6 +16,7 @@ from lightalign.featcache.errors import (
     LeakageError,
     SpecError,
     StoreIncompleteError,
+    StoreInUseError,
     StoreNotFoundError,
     UnknownNameError,
 )
@@ -210,7 +211,7 @@ def test_a_run_records_both_stores_and_none_is_removed(tmp_path):
         assert (recorded["dataset"], recorded["split"]) == ("shapes", "test")
         assert (recorded["source"], recorded["encoder"]) == (stored.source, f"toy-{side}")
         assert spec["command"][f"unpaired_{side}s"] == recorded["key"]
-        with pytest.raises(SpecError, match=folder.name):
+        with pytest.raises(StoreInUseError, match=folder.name):
             remove.remove(home, recorded["key"], force=False)
     assert spec["unpaired"]["temperature"] == 0.05
     assert spec["unpaired"]["teacher"] == {"part": "cca", "regularisation": 2.0}
