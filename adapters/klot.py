@@ -80,16 +80,16 @@ class Klot(Objective):
         """Return the weighted divergence; its part `klot` is the divergence itself."""
         assert batch.teacher is not None, "an objective that needs a teacher gets one"
         # float32 even under autocast: at temperature 0.005 a cosine is multiplied by 200
-        with torch.autocast(batch.image.device.type, enabled=False):
+        with torch.autocast(batch.first.device.type, enabled=False):
             taught = solve_transport(
-                at_least_float32(batch.teacher.image),
-                at_least_float32(batch.teacher.text),
+                at_least_float32(batch.teacher.first),
+                at_least_float32(batch.teacher.second),
                 temperature=self.teacher_temperature,
                 iterations=self.iterations,
             )
             divergence: Tensor = _Divergence.apply(
-                at_least_float32(batch.image),
-                at_least_float32(batch.text),
+                at_least_float32(batch.first),
+                at_least_float32(batch.second),
                 taught,
                 self.temperature,
                 self.iterations,

@@ -39,8 +39,8 @@ def choose_unpaired(
         pair: Stores of the paired items, of whose encoders and features these must be.
 
     Raises:
-        SpecError: One side is named and the other is not, the pairs are of two text encoders, or a
-            store is not like the paired one.
+        SpecError: One side is named and the other is not, the pairs are of two text encoders, a
+            side has several streams, or a store is not like the paired one.
         StoreNotFoundError: There is no such store.
         StoreIncompleteError: Its extraction has not finished.
     """
@@ -51,6 +51,12 @@ def choose_unpaired(
             "--unpaired-images and --unpaired-texts go beside pairs of images and texts, not "
             "between two text encoders"
         )
+    for side, count in pair.num_streams.items():
+        if count > 1:
+            raise SpecError(
+                f"--unpaired-images and --unpaired-texts go with one {side.label} stream, found "
+                f"{count}: name one encoder and one layer, or leave both out"
+            )
     entries: dict[Side, StoreEntry] = {}
     for side in pair.sides:
         name = names.get(side)

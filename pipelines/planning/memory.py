@@ -271,7 +271,7 @@ class StepMemory:
 
         def note_loss(_: object, arguments: tuple[PairBatch]) -> None:
             note()
-            for embeddings in (arguments[0].image, arguments[0].text):
+            for embeddings in (arguments[0].first, arguments[0].second):
                 # a gradient that arrives at the embeddings has left the objective
                 if embeddings.requires_grad:
                     embeddings.register_hook(note)  # type: ignore[no-untyped-call]

@@ -169,6 +169,8 @@ class TrainPlan:
         validation: Stores to validate on, or None.
         holdout: Share of the training images to validate on, or 0.
         unpaired: Stores of items without a partner to learn from, too, or None.
+        auto_layers: Which layers were chosen, and by what, where that was asked for.
+        holdout_seed: Seed that draws them, or None for that of the training.
     """
 
     table: Table
@@ -177,6 +179,8 @@ class TrainPlan:
     validation: StorePair | None
     holdout: float
     unpaired: UnpairedStores | None = None
+    auto_layers: Table | None = None
+    holdout_seed: int | None = None
 
 
 def resolve_preset(

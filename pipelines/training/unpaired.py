@@ -100,10 +100,10 @@ class UnpairedBatches:
         loaded = [
             load_share(reader, side_rows, chunk_size=self._chunk_size, processes=self._processes)
             for reader, side_rows in zip(
-                self.readers.values(), (rows.image, rows.text), strict=True
+                self.readers.values(), (rows.first, rows.second), strict=True
             )
         ]
-        (images, image_order), (texts, text_order) = loaded
+        (first, first_order), (second, second_order) = loaded
         # a process without rows still gives vectors of the right width to be gathered
         vectors = [
             self.teacher.vectors(loads or [partial(reader.padded, np.zeros(0, np.int64))], side)
@@ -111,10 +111,10 @@ class UnpairedBatches:
         ]
         none = torch.zeros(0, dtype=torch.int64)
         return Batch(
-            BatchRows(rows.image[image_order], rows.text[text_order]),
-            images,
-            texts,
-            Positives(none, none, (len(image_order), len(text_order))),
+            BatchRows(rows.first[first_order], rows.second[second_order]),
+            first,
+            second,
+            Positives(none, none, (len(first_order), len(second_order))),
             TeacherFeatures(*vectors),
         )
 

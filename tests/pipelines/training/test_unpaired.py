@@ -61,13 +61,13 @@ def test_each_side_comes_pass_after_pass_in_an_order_of_its_own(home):
     """Two batches of three among 8 images, then another pass; the last two wait."""
     unpaired = unpaired_of(home).unpaired
     batches = [unpaired.rows(number) for number in range(26)]
-    assert {len(rows.image) for rows in batches} == {len(rows.text) for rows in batches} == {3}
-    passes = [np.concatenate([batches[n].image, batches[n + 1].image]) for n in (0, 2, 4)]
+    assert {len(rows.first) for rows in batches} == {len(rows.second) for rows in batches} == {3}
+    passes = [np.concatenate([batches[n].first, batches[n + 1].first]) for n in (0, 2, 4)]
     assert all(len(set(rows.tolist())) == 6 for rows in passes)
     assert len({tuple(rows.tolist()) for rows in passes}) == 3
-    texts = np.concatenate([rows.text for rows in batches[:13]])
+    texts = np.concatenate([rows.second for rows in batches[:13]])
     assert len(set(texts.tolist())) == 39
-    assert set(np.concatenate([rows.image for rows in batches]).tolist()) == set(range(8))
+    assert set(np.concatenate([rows.first for rows in batches]).tolist()) == set(range(8))
     assert passes[0].tolist() != [row for row in texts[:40].tolist() if row < 8][:6]
 
 
@@ -76,15 +76,15 @@ def test_rows_depend_on_seed_and_number_alone(home):
     later = again.rows(7)  # of which a resumed training asks first
     for number in range(7):
         first.rows(number)
-    assert np.array_equal(first.rows(7).image, later.image)
-    assert np.array_equal(first.rows(7).text, later.text)
+    assert np.array_equal(first.rows(7).first, later.first)
+    assert np.array_equal(first.rows(7).second, later.second)
 
 
 def test_the_order_of_the_pairs_is_as_it_was(home):
     with_them, without = unpaired_of(home), trainer_of(home, *SMALL[1:])
     for ours, theirs in zip(with_them.batches.order(2), without.batches.order(2), strict=True):
-        assert np.array_equal(ours.image, theirs.image)
-        assert np.array_equal(ours.text, theirs.text)
+        assert np.array_equal(ours.first, theirs.first)
+        assert np.array_equal(ours.second, theirs.second)
 
 
 @pytest.mark.parametrize("chunk_size", [0, 2])
@@ -109,12 +109,12 @@ def test_the_teacher_is_procrustes_on_the_pairs_alone(home, chunk_size):
     images, texts = (
         unit_means(reader, rows)
         for reader, rows in zip(
-            trainer.unpaired.readers.values(), (batch.rows.image, batch.rows.text), strict=True
+            trainer.unpaired.readers.values(), (batch.rows.first, batch.rows.second), strict=True
         )
     )
     first, second = (images - x.mean(axis=0)) @ left[:, :5], (texts - y.mean(axis=0)) @ right[:5].T
     first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (first, second))
-    taught = batch.teacher.image @ batch.teacher.text.T
+    taught = batch.teacher.first @ batch.teacher.second.T
     np.testing.assert_allclose(taught.numpy(), first @ second.T, rtol=0, atol=2e-4)
 
 
@@ -129,7 +129,7 @@ def test_the_loss_of_unpaired_items_is_added_and_logged(home):
     first, second = (
         torch.cat(trainer.train_step.embed_all(loads, side))
         for loads, side in zip(
-            (unpaired.images, unpaired.texts), trainer.plan.stores.sides, strict=True
+            (unpaired.first, unpaired.second), trainer.plan.stores.sides, strict=True
         )
     )
     pairs = PairBatch(
@@ -157,10 +157,10 @@ def test_shares_of_processes_are_the_batch_of_one(home):
     for rank in range(2):
         alone._processes = ProcessGroup(rank, 2)
         shares.append(alone.load(1))
-    assert [len(share.teacher.image) for share in shares] == [2, 1]
-    of_row = dict(zip(whole.rows.image.tolist(), whole.teacher.image, strict=True))
-    joined = torch.cat([share.teacher.image for share in shares])
-    for row, vector in zip(shares[0].rows.image.tolist(), joined, strict=True):
+    assert [len(share.teacher.first) for share in shares] == [2, 1]
+    of_row = dict(zip(whole.rows.first.tolist(), whole.teacher.first, strict=True))
+    joined = torch.cat([share.teacher.first for share in shares])
+    for row, vector in zip(shares[0].rows.first.tolist(), joined, strict=True):
         torch.testing.assert_close(vector, of_row[row])
 
 
@@ -180,6 +180,33 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(home, monkeypatch, more):
     assert resumed.report["num_unpaired"] == {"image": 8, "text": 40}
     records = (whole.folder / run_folder.LOG).read_text().splitlines()
     assert all(json.loads(record)["parts"]["klot"] > 0 for record in records)
+
+
+def test_each_of_several_seeds_learns_from_unpaired_items(home):
+    """A member is the run of its seed, its teacher and its draws of unpaired items among that."""
+    run = quick_train(home, name="both", seed=3, seeds=2, ensemble="average", **UNPAIRED)
+    for seed in (3, 4):
+        alone = quick_train(home, name=f"alone-{seed}", seed=seed, **UNPAIRED)
+        member = run_folder.member_folder(run.folder, seed)
+        for name in (run_folder.WEIGHTS, run_folder.TABLE):
+            assert (member / name).read_bytes() == (alone.folder / name).read_bytes()
+        assert losses(member) == losses(alone.folder)
+    assert run.report["num_unpaired"] == {"image": 8, "text": 40}
+    with pytest.raises(LeakageError, match="8 evaluated images were trained on"):
+        retrieve.run(retrieve.RetrieveSpec(home=home, run="both", device="cpu"))
+
+
+def test_several_seeds_that_were_stopped_go_on_to_the_same_bytes(home, monkeypatch):
+    whole = quick_train(home, name="whole", seeds=2, **UNPAIRED)
+    stop_in_epoch(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        quick_train(home, name="cut", seeds=2, **UNPAIRED)
+    resumed = train.resume(home, "cut", device="cpu")
+    assert resumed.report["spread"] == whole.report["spread"]
+    for seed in (0, 1):
+        ours, theirs = (run_folder.member_folder(run.folder, seed) for run in (resumed, whole))
+        weights = run_folder.WEIGHTS
+        assert (ours / weights).read_bytes() == (theirs / weights).read_bytes()
 
 
 @pytest.mark.slow
@@ -243,7 +270,7 @@ def test_items_that_validate_are_not_learnt_from(home):
     seen = {
         trainer.unpaired.readers[trainer.plan.stores.sides[0]].ids[row]
         for number in range(50)
-        for row in trainer.unpaired.rows(number).image.tolist()
+        for row in trainer.unpaired.rows(number).first.tolist()
     }
     assert not held & seen
     with pytest.raises(SpecError, match=r"images of shapes/val would be learnt from.*validation="):
