@@ -122,9 +122,12 @@ class UnpairedBatches:
         """Return the rows of one side in a batch."""
         size = self.sizes[side]
         turn, place = divmod(number, len(self._rows[side]) // size)
-        if self._passes.get(side, (-1,))[0] != turn:
-            self._passes[side] = turn, self._order(stream, side, turn)
-        return self._passes[side][1][place * size : (place + 1) * size]
+        # read once: the thread of an epoch that was left early may still load another batch
+        kept_turn, order = self._passes.get(side, (-1, None))
+        if order is None or kept_turn != turn:
+            order = self._order(stream, side, turn)
+            self._passes[side] = turn, order
+        return order[place * size : (place + 1) * size]
 
     def _order(self, stream: int, side: Side, turn: int) -> Int64[np.ndarray, " n"]:
         """Return the rows of one side in the order of a pass."""
