@@ -10,7 +10,7 @@ from ...featcache.home import command_line
 from ...featcache.store.catalog import StoreEntry, find_store, read_catalog
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.remedies import extraction
-from ...featcache.types import IMAGE_TEXT, Side
+from ...featcache.types import IMAGE_TEXT, Side, in_words
 from .store_selection import DatasetQuery, SideQuery, StorePair, extract_again
 
 
@@ -39,7 +39,7 @@ def choose_unpaired(
         pair: Stores of the paired items, of whose encoders and features these must be.
 
     Raises:
-        SpecError: One side is named and the other is not, the pairs are of two text encoders, a
+        SpecError: One side is named and the other is not, the pairs are of other sides, a
             side has several streams, or a store is not like the paired one.
         StoreNotFoundError: There is no such store.
         StoreIncompleteError: Its extraction has not finished.
@@ -49,7 +49,7 @@ def choose_unpaired(
     if pair.sides != IMAGE_TEXT:
         raise SpecError(
             "--unpaired-images and --unpaired-texts go beside pairs of images and texts, not "
-            "between two text encoders"
+            f"between {in_words(pair.sides)}"
         )
     for side, count in pair.num_streams.items():
         if count > 1:
