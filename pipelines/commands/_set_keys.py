@@ -22,6 +22,7 @@ _TYPES = {str: "str", int: "int", float: "float", bool: "bool"}
 def training_keys() -> Keys:
     """Return the keys of a preset."""
     from ..training.options import PRESET_KEYS, TrainOptions
+    from ..training.unpaired_options import UNPAIRED, UnpairedOptions
 
     parts = {
         "towers.SIDE.STEP.OPTION": "Option of a step; see `lightalign presets show PRESET`.",
@@ -30,11 +31,13 @@ def training_keys() -> Keys:
         "objective.structure.OPTION": "Option of the regulariser of STRUCTURE, beside any.",
         "fit.OPTION": "Part or option of a training in closed form.",
         "start.OPTION": "Part or option of a closed form before the first step.",
+        "unpaired.teacher.OPTION": "Part or option of the closed form that unpaired items have.",
     }
     keys = [(key, _field(key, help)) for key, help in parts.items()]
     keys += [(key, _field(key)) for key in ("title", "source", "check.NAME")]
     assert {key.partition(".")[0] for key, _ in keys} | {"train"} == PRESET_KEYS
-    return [*keys_of(TrainOptions, "train."), *keys]
+    unpaired = keys_of(UnpairedOptions, f"{UNPAIRED}.")
+    return [*keys_of(TrainOptions, "train."), *unpaired, *keys]
 
 
 def probe_keys() -> Keys:

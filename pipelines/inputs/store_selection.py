@@ -828,7 +828,15 @@ def require_there(pairs: Iterable[StorePair | None]) -> None:
     Raises:
         StoreNotFoundError: One was removed meanwhile.
     """
-    entries = (entry for pair in pairs if pair for entry in pair.stores.values())
+    require_entries_there(entry for pair in pairs if pair for entry in pair.stores.values())
+
+
+def require_entries_there(entries: Iterable[StoreEntry]) -> None:
+    """Pass if stores that are being read are still there; see `require_there`.
+
+    Raises:
+        StoreNotFoundError: One was removed meanwhile.
+    """
     for entry in entries:
         if not has_manifest(entry.folder):
             again = extraction(entry.description, home=entry.folder.absolute().parents[3])

@@ -116,6 +116,10 @@ class StepMemory:
     """
 
     def __init__(self, planned: PlannedStep) -> None:
+        unpaired = planned.unpaired
+        self._unpaired = None if unpaired is None else StepMemory(unpaired)
+        self._unpaired_size = None if unpaired is None else unpaired.options.batch_size
+        planned = planned if planned.is_unpaired else planned.paired
         self._modules = modules = planned.modules(_CPU)
         self._queue = queue = planned.options.queue
         # the objective, or the one that it holds
@@ -149,7 +153,14 @@ class StepMemory:
         """
         rows = self._planned.shape.rows(batch_size)
         moments = self._in_chunks(rows, chunk_size) if chunk_size else self._in_one(rows)
-        return max(moments, key=lambda moment: moment.total)
+        peak = max(moments, key=lambda moment: moment.total)
+        if self._unpaired is None or self._unpaired_size is None:
+            return peak
+        # one after the other, but the features of both are at hand
+        other = self._unpaired.peak(self._unpaired_size, chunk_size)
+        features = max if chunk_size else int.__add__
+        larger = max(peak, other, key=lambda part: part.total)
+        return replace(larger, features=features(peak.features, other.features), pooled=peak.pooled)
 
     def largest_chunk(self, batch_size: int, budget: int) -> int | None:
         """Return the largest power of two rows whose peak is within `budget` bytes, if any is."""
@@ -207,7 +218,8 @@ class StepMemory:
         loss += pairs + (first + second) * queue
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
         if self._modules.objective.needs_teacher:
-            loss += sum(count * shape.width(side) for side, count in rows.items()) * _FLOAT_BYTES
+            widths = self._planned.teacher_widths
+            loss += sum(count * widths[side] for side, count in rows.items()) * _FLOAT_BYTES
         return PeakMemory(
             weights=self._weights,
             gradients=self._gradients if self._accumulates else gradients,

@@ -1,7 +1,7 @@
 """The training step that a plan looks at, on random features in the place of a store's."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from ...adapters.adapter import Widths, each_width
 from ...adapters.gradcache import LazyTokens
+from ...adapters.klot import Klot
 from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
 from ...adapters.positives import Positives
 from ...adapters.preset import preset_of
-from ...featcache.config import Table
+from ...featcache.config import Table, build
 from ...featcache.encoders.card import EncoderCard
 from ...featcache.encoders.references import find_card
 from ...featcache.errors import SpecError
@@ -28,9 +29,11 @@ from ..common.reproducibility import resolve_precision
 from ..inputs.pairs import BatchRows
 from ..inputs.pooled_shape import PooledShape
 from ..training.batches import Batch
+from ..training.mixup import MixupOptions
 from ..training.modules import TrainingModules, build_trainable
 from ..training.options import TrainOptions, resolve_preset
 from ..training.step import TrainStep
+from ..training.unpaired_options import UNPAIRED, UnpairedOptions
 from .spec import PlanSpec
 
 
@@ -115,18 +118,61 @@ class PlannedStep:
         options: How it is trained.
         shape: What one row is.
         device: Where.
+        is_unpaired: Whether it is the part of a step that learns from unpaired items alone.
     """
 
     table: Table
     options: TrainOptions
     shape: InputShape
     device: torch.device
+    is_unpaired: bool = False
+
+    @property
+    def paired(self) -> "PlannedStep":
+        """Return the part of the step that learns from pairs."""
+        table = {key: value for key, value in self.table.items() if key != UNPAIRED}
+        return replace(self, table=table)
+
+    @property
+    def unpaired(self) -> "PlannedStep | None":
+        """Return the part of the step that learns from unpaired items, if there is one.
+
+        Its batch is of items of either side, and what it adds its gradients to is there before.
+        """
+        if UNPAIRED not in self.table or self.is_unpaired:
+            return None
+        size = self.unpaired_options.batch_size
+        options = replace(
+            self.options,
+            batch_size=size,
+            queue=0,
+            mixup=MixupOptions(),
+            accumulate=max(2, self.options.accumulate),
+        )
+        shape = replace(self.shape, texts=1, pooled={})
+        return replace(self, options=options, shape=shape, is_unpaired=True)
+
+    @property
+    def unpaired_options(self) -> UnpairedOptions:
+        """Return the `[unpaired]` table of a preset that has one."""
+        return build(UnpairedOptions, self.table[UNPAIRED], where=f"[{UNPAIRED}]")
+
+    @property
+    def teacher_widths(self) -> dict[Side, int]:
+        """Return the features of what a teacher makes of a row of each side."""
+        widths = {side: self.shape.width(side) for side in self.shape.sides}
+        if not self.is_unpaired:
+            return widths
+        return dict.fromkeys(widths, self.unpaired_options.width(widths))
 
     def modules(self, device: torch.device) -> TrainingModules:
         """Return what is trained, on a device that may be another one."""
-        return build_trainable(
+        trained = build_trainable(
             self.table, self.options, widths=self.shape.widths, seed=0, device=device
         )
+        if not self.is_unpaired:
+            return trained
+        return replace(trained, objective=Klot(**self.unpaired_options.klot))
 
     def train_step(self, modules: TrainingModules, images: int, device: torch.device) -> TrainStep:
         """Return the step that trains `modules` on batches of so many images."""
@@ -145,20 +191,27 @@ class PlannedStep:
             dtype=resolve_precision(self.options.precision, self.device),
             device=device,
             queue=queue,
+            unpaired=None if self.unpaired is None else Klot(**self.unpaired_options.klot),
         )
 
     def batch(self, images: int, device: torch.device, objective: Objective) -> Batch:
         """Return a batch of random features as an objective reads it; chunks when loaded."""
         first, second = self.shape.rows(images).items()
-        texts = torch.arange(second[1])
+        texts = torch.arange(0 if self.is_unpaired else second[1])
         positives = Positives(texts // self.shape.texts, texts, (first[1], second[1]))
-        units = [_unit(rows, self.shape.width(side)) for side, rows in (first, second)]
+        units = [_unit(rows, self.teacher_widths[side]) for side, rows in (first, second)]
+        unpaired = self.unpaired
         return Batch(
             rows=BatchRows(np.arange(first[1]), np.arange(second[1])),
             first=self._loads(*first),
             second=self._loads(*second),
             positives=positives.as_mask(objective.most_logits).to(device),
             teacher=TeacherFeatures(*units).to(device) if objective.needs_teacher else None,
+            unpaired=None
+            if unpaired is None
+            else unpaired.batch(
+                unpaired.options.batch_size, device, Klot(**self.unpaired_options.klot)
+            ),
         )
 
     def _loads(self, side: Side, rows: int) -> list[LazyTokens]:

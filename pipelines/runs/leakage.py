@@ -198,12 +198,17 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
         comparison.find_items(train, "train", leakage.shared)
         if past.chose and "validation" in past.stores:
             comparison.find_items(past.stores["validation"], "validation", leakage.choosing)
-        # of the very split that was trained on every item is shared, and nothing more can be said
-        if train["source"] == examined.source:
-            continue
-        comparison.find_texts(train)
-        if Modality.IMAGE in examined.sides:
-            comparison.find_images(train)
+        # what was learnt from without a partner was seen all the same
+        for unpaired in past.unpaired:
+            comparison.find_items(unpaired, "unpaired", leakage.shared)
+        for seen in (train, *past.unpaired):
+            # of the very split that was trained on every item is shared, and nothing more can be
+            # said
+            if seen["source"] == examined.source:
+                continue
+            comparison.find_texts(seen)
+            if Modality.IMAGE in examined.sides:
+                comparison.find_images(seen)
     leakage.unchecked += [
         f"copies and near duplicates of {side.label}s: these are looked for among images alone"
         for side in examined.sides
@@ -217,13 +222,21 @@ class SeenByRun:
     """Stores that one run has seen: the evaluated run, or one that it began with.
 
     Attributes:
-        stores: Its `train` and, if it had one, `validation`.
+        stores: Its `train` and, if it had them, `validation` and `unpaired`.
         selected_by: What its report says of how the kept weights were chosen.
     """
 
     name: str
     stores: Mapping[str, Any]
     selected_by: str
+
+    @property
+    def unpaired(self) -> list[Mapping[str, Any]]:
+        """Return the splits of items without a partner, each with the store of its one side."""
+        return [
+            {**{key: store[key] for key in ("dataset", "split", "source")}, side: store}
+            for side, store in self.stores.get("unpaired", {}).items()
+        ]
 
     @property
     def chose(self) -> bool:
@@ -272,6 +285,8 @@ class _Comparison:
     ) -> None:
         """Find the evaluated items of each side that are in one part of the training."""
         for side, (reader, rows) in self.examined.sides.items():
+            if side.value not in described:
+                continue
             key = described[side.value]["key"]
             if not self._is_new(f"{part} {side.value}", key):
                 # a fine-tuned run has the text store of the run that it began with
@@ -292,6 +307,8 @@ class _Comparison:
 
     def find_images(self, train: Mapping[str, Any]) -> None:
         """Find the evaluated images that are copies of trained ones, or nearly the same."""
+        if Modality.IMAGE.value not in train:
+            return
         reader, rows = self.examined.sides[Modality.IMAGE]
         if self._is_new("copies", train["source"]):
             shared = self.leakage.shared.get(Modality.IMAGE.value, set())
@@ -312,7 +329,11 @@ class _Comparison:
 
     def find_texts(self, train: Mapping[str, Any]) -> None:
         """Find the evaluated texts that say the same as a trained one, by their marks."""
-        sides = [side for side in self.examined.sides if side.modality is Modality.TEXT]
+        sides = [
+            side
+            for side in self.examined.sides
+            if side.modality is Modality.TEXT and side.value in train
+        ]
         if not sides or not self._is_new("texts", train["source"]):
             return
         home, place = self.stored.home, self.examined.place

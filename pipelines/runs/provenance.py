@@ -9,6 +9,7 @@ from ...featcache.sources.opening import absolute_data
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.manifest import read_whole_manifest
 from ..inputs.store_selection import StorePair
+from ..inputs.unpaired_stores import UnpairedStores
 
 
 def describe_pair(pair: StorePair) -> Table:
@@ -21,6 +22,19 @@ def describe_pair(pair: StorePair) -> Table:
             side.value: _with_further([_describe_store(entry) for entry in entries])
             for side, entries in pair.streams.items()
         },
+    }
+
+
+def describe_unpaired(stores: UnpairedStores) -> Table:
+    """Return which store of either side holds items without a partner, and of which data it is."""
+    return {
+        side.value: {
+            "dataset": entry.description.dataset,
+            "split": entry.description.split,
+            "source": entry.description.source,
+            **_describe_store(entry),
+        }
+        for side, entry in stores.entries.items()
     }
 
 

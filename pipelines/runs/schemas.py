@@ -40,11 +40,27 @@ class SplitRecord(TypedDict):
     second_text: NotRequired[StoreRecord]
 
 
+class UnpairedStoreRecord(StoreRecord):
+    """Store of items without a partner, and what it is of."""
+
+    dataset: _FolderName
+    split: _FolderName
+    source: str
+
+
+class UnpairedRecord(TypedDict):
+    """Stores of items without a partner, by side."""
+
+    image: UnpairedStoreRecord
+    text: UnpairedStoreRecord
+
+
 class StoresRecord(TypedDict):
     """Stores that a run was trained on, and validated on where these are others."""
 
     train: SplitRecord
     validation: NotRequired[SplitRecord]
+    unpaired: NotRequired[UnpairedRecord]
 
 
 class BeganRecord(TypedDict):
@@ -85,6 +101,7 @@ class _SpecParts(TypedDict):
     objective: NotRequired[dict[str, Any]]
     fit: NotRequired[dict[str, Any]]
     start: NotRequired[dict[str, Any]]
+    unpaired: NotRequired[dict[str, Any]]
     preset: NotRequired[str]  # its name
     protocol: NotRequired[str]  # of a fine-tuning, as are `classes` and `began_with`
     classes: NotRequired[list[str]]
@@ -104,7 +121,7 @@ class RunSpec(_SpecParts):
     """Content of `run.toml`: all keys that a training or a fine-tuning writes.
 
     `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
-    `[objective]`, `[fit]` and `[start]` are those of a preset.
+    `[objective]`, `[fit]`, `[start]` and `[unpaired]` are those of a preset.
     """
 
     stores: StoresRecord

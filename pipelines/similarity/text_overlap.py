@@ -19,7 +19,7 @@ from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_recorded, require_as_extracted
 from ..inputs.store_selection import DatasetQuery
-from ..runs.leakage import SeenByRun, close_rows, lineage, marks_of
+from ..runs.leakage import close_rows, lineage, marks_of
 from ..runs.trained_run import TrainedRun
 from .graded_split import GradedSplit
 
@@ -127,12 +127,18 @@ def find_trained_texts(
     for side in filter(lambda side: side.modality is Modality.TEXT, run.sides):
         reader = pairs.reader(run.query(side))
         # a fine-tuned run has the texts of the run that it began with: those count as of the oldest
-        for past in reversed(lineage(run)):
-            key = past.stores["train"][side.value]["key"]
+        trained = [
+            (past, seen)
+            for past in reversed(lineage(run))
+            for seen in (past.stores["train"], *past.unpaired)
+            if side.value in seen
+        ]
+        for past, seen in trained:
+            key = seen[side.value]["key"]
             if (key, reader.description.key) in done:
                 continue
             done.add((key, reader.description.key))
-            same = _by_marks(ours, past, home=run.home)
+            same = _by_marks(ours, seen, home=run.home)
             why = None
             if same is None:
                 same, why = _by_features(reader, names, stored, key, progress)
@@ -149,9 +155,10 @@ def find_trained_texts(
     return count, warnings
 
 
-def _by_marks(ours: Mapping[str, int] | None, past: SeenByRun, *, home: Path) -> set[str] | None:
+def _by_marks(
+    ours: Mapping[str, int] | None, train: Mapping[str, Any], *, home: Path
+) -> set[str] | None:
     """Return the texts that say the same as a trained one, or None where no marks were kept."""
-    train = past.stores["train"]
     theirs = marks_of(home, train["dataset"], train["split"], train["source"])
     if not ours or not theirs:
         return None

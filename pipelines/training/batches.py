@@ -41,7 +41,7 @@ def teacher_of_rows(
     stores: PairDataset, first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
 ) -> TeacherFeatures:
     """Return the averaged tokens of these rows, on the CPU."""
-    teacher = teacher_of(_loads(stores.first, first), _loads(stores.second, second))
+    teacher = teacher_of(loads_of(stores.first, first), loads_of(stores.second, second))
     return teacher.to(torch.device("cpu"))
 
 
@@ -57,7 +57,8 @@ def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
     return torch.cat(means, dim=1) / math.sqrt(len(means))
 
 
-def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTokens]:
+def loads_of(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTokens]:
+    """Return what loads these rows, some at a time, in order."""
     starts = range(0, len(rows), _ROWS)
     return [partial(reader.padded, rows[start : start + _ROWS]) for start in starts]
 
@@ -68,7 +69,8 @@ class Batch:
 
     What gives a group has it already, or, with `chunk_size`, loads it then. The rows are in the
     order of the groups. Of several processes each has the groups and the teacher of its share;
-    `rows` and `positives` are of all groups, process after process.
+    `rows` and `positives` are of all groups, process after process. An `unpaired` batch beside it
+    has no positives, and the vectors of a `LinearTeacher`.
     """
 
     rows: BatchRows
@@ -76,6 +78,7 @@ class Batch:
     second: list[LazyTokens]
     positives: PairMask
     teacher: TeacherFeatures | None = None
+    unpaired: "Batch | None" = None
 
 
 class Batches:
@@ -240,20 +243,7 @@ class Batches:
     def _load_share(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
     ) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
-        """Return the loaders of this process's groups, and the row at each place of all groups."""
-        shares = self.processes.shares(len(rows))
-        # stable, so that every process knows the order of the groups that others load
-        orders = [share[np.argsort(reader.lengths[rows[share]], kind="stable")] for share in shares]
-        rank = self.processes.rank
-        loads: list[LazyTokens] = []
-        if self.chunk_size:
-            in_order, size = rows[orders[rank]], self.chunk_size
-            starts = range(0, len(in_order), size)
-            loads = [partial(reader.padded, in_order[start : start + size]) for start in starts]
-        elif len(shares[rank]):
-            groups, _ = reader.padded_groups(rows[shares[rank]], GROUPS)
-            loads = [partial(_itself, group) for group in groups]
-        return loads, np.concatenate(orders)
+        return load_share(reader, rows, chunk_size=self.chunk_size, processes=self.processes)
 
     def _load_mixed(self, rows: BatchRows, mix: MixupRows) -> Batch:
         """Return the batch of mixtures; chunks of them are mixed again whenever they are loaded."""
@@ -283,6 +273,29 @@ class Batches:
         ]
         # without chunks the batch is read here, ahead of its step
         return loads if self.chunk_size else [partial(_itself, load()) for load in loads]
+
+
+def load_share(
+    reader: RowReader,
+    rows: Int64[np.ndarray, " n"],
+    *,
+    chunk_size: int,
+    processes: ProcessGroup,
+) -> tuple[list[LazyTokens], Int64[np.ndarray, " n"]]:
+    """Return the loaders of a process's groups, and the row at each place of all groups."""
+    shares = processes.shares(len(rows))
+    # stable, so that every process knows the order of the groups that others load
+    orders = [share[np.argsort(reader.lengths[rows[share]], kind="stable")] for share in shares]
+    rank = processes.rank
+    loads: list[LazyTokens] = []
+    if chunk_size:
+        in_order = rows[orders[rank]]
+        starts = range(0, len(in_order), chunk_size)
+        loads = [partial(reader.padded, in_order[start : start + chunk_size]) for start in starts]
+    elif len(shares[rank]):
+        groups, _ = reader.padded_groups(rows[shares[rank]], GROUPS)
+        loads = [partial(_itself, group) for group in groups]
+    return loads, np.concatenate(orders)
 
 
 def _mixture(

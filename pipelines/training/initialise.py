@@ -4,6 +4,7 @@ Axis names: `n` rows, `features` of the one token that a slot reads.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -24,11 +25,11 @@ from ...featcache.errors import SpecError
 from ...featcache.types import Side
 from ..common.progress import Progress
 from ..inputs.cached_steps import RowReader
-from ..inputs.pairs import PairDataset, partner_links
+from ..inputs.pairs import PairDataset
 from .batches import GROUPS
+from .pair_moments import ROWS, pair_moments
 
 SLOT = "project"  # what a solver fills
-_ROWS = 1024  # images whose pairs are added up at a time
 _NUMBERS = 2**24  # of the tokens that are in memory at a time
 _NUGGET = 1e-8  # of the mean diagonal of a kernel matrix: equal anchors would leave it singular
 
@@ -111,28 +112,22 @@ class ClosedFormLayers:
         averages: bool,
     ) -> Moments:
         stores = self.stores
-        moments = Moments(*widths)
-        starts = range(0, len(rows), _ROWS)
-        for start in progress.track(starts, "pairs", len(starts), unit="blocks"):
-            firsts = stores.all_firsts(rows[start : start + _ROWS])
-            partners = [np.array(stores.seconds_of[row]) for row in firsts.tolist()]
-            # a text of several images is embedded once and counts with each
-            seconds = np.unique(np.concatenate(partners))
-            first, second = (
-                self._vectors(*place)
-                for place in zip(
-                    self.steps, stores.sources, (firsts, seconds), stores.pair.sides, strict=True
+        return pair_moments(
+            stores,
+            rows,
+            [
+                partial(self._vectors, step, reader, side)
+                for step, reader, side in zip(
+                    self.steps, stores.sources, stores.pair.sides, strict=True
                 )
-            )
-            together = partner_links(partners, seconds)[:].numpy()
-            if averages:
-                shares = together / together.sum(axis=1, keepdims=True)
-                second, together = shares @ second, np.eye(len(firsts), dtype=np.bool_)
-            moments.add(first, second, together)
-        return moments
+            ],
+            widths=widths,
+            averages=averages,
+            progress=progress,
+        )
 
     def _vectors(
-        self, step: Step, reader: RowReader, rows: Int64[np.ndarray, " n"], side: Side
+        self, step: Step, reader: RowReader, side: Side, rows: Int64[np.ndarray, " n"]
     ) -> Float[np.ndarray, "n features"]:
         """Return of these rows what the matrix of a slot is multiplied by."""
         features = self.features_before(reader, rows, side)
@@ -140,8 +135,8 @@ class ClosedFormLayers:
             return features
         anchors = kernel_anchors(step)
         values = [
-            arc_cosine(torch.from_numpy(features[start : start + _ROWS]).double(), anchors)
-            for start in range(0, len(features), _ROWS)
+            arc_cosine(torch.from_numpy(features[start : start + ROWS]).double(), anchors)
+            for start in range(0, len(features), ROWS)
         ]
         return torch.cat(values).numpy()
 

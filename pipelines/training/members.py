@@ -30,7 +30,15 @@ from .trainer import TrainingInputs
 from .validation import Validation
 
 # of a report: what all members have in common
-_SHARED = ("num_images", "num_links_lost", "precision", "device", "processes", "residency")
+_SHARED = (
+    "num_images",
+    "num_links_lost",
+    "precision",
+    "device",
+    "processes",
+    "residency",
+    "num_unpaired",
+)
 
 
 class MemberProgress(Progress):
@@ -108,7 +116,7 @@ def fit_members(
         report = {
             "kind": "train",
             **results,
-            **{key: reports[best][key] for key in _SHARED},
+            **{key: reports[best][key] for key in _SHARED if key in reports[best]},
             "selected_by": reports[best]["selected_by"],
             "members": [
                 {"seed": seed, "epochs": report["epochs"], "best": report["best"]}

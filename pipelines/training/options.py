@@ -6,16 +6,18 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
-from ...featcache.config import Table, apply_overrides, build, check_set_keys
+from ...featcache.config import Table, apply_overrides, build, check_set_keys, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ...featcache.types import IMAGE_TEXT, Sides
 from ..inputs.same_text import NEGATIVE, SAME_TEXT
 from ..inputs.store_selection import StorePair
+from ..inputs.unpaired_stores import UnpairedStores
 from .mixup import MixupOptions
+from .unpaired_options import UNPAIRED, UnpairedOptions
 
 PRESET_KEYS = frozenset(
-    {"title", "source", "check", "towers", "objective", "train", "fit", "start"}
+    {"title", "source", "check", "towers", "objective", "train", "fit", "start", UNPAIRED}
 )
 _SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -161,11 +163,13 @@ class TrainPlan:
     """Resolved settings of one training: nothing in it is a default any more.
 
     Attributes:
-        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`.
+        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`; `unpaired`
+            with all that it says by default.
         options: Its `[train]` table.
         stores: Stores to train on.
         validation: Stores to validate on, or None.
         holdout: Share of the training images to validate on, or 0.
+        unpaired: Stores of items without a partner to learn from, too, or None.
         auto_layers: Which layers were chosen, and by what, where that was asked for.
         holdout_seed: Seed that draws them, or None for that of the training.
     """
@@ -175,6 +179,7 @@ class TrainPlan:
     stores: StorePair
     validation: StorePair | None
     holdout: float
+    unpaired: UnpairedStores | None = None
     auto_layers: Table | None = None
     holdout_seed: int | None = None
 
@@ -189,7 +194,7 @@ def resolve_preset(
     """Return a preset with a fusion put in and values changed, and its `[train]` table.
 
     It is the preset as it is between these sides. An override of `objective.part` leaves the
-    preset's options of another objective out.
+    preset's options of another objective out, and so does one of `unpaired.teacher.part`.
 
     Raises:
         SpecError: An override or option is wrong.
@@ -198,8 +203,7 @@ def resolve_preset(
     table = for_sides(read_preset(preset_of(preset, fusion)), sides)
     if fusion is not None:
         table = with_fusion(table, fusion)
-    if any(override.replace(" ", "").startswith("objective.part=") for override in overrides):
-        table = {**table, "objective": {}}  # options are those of a part
+    table = _without_other_parts(table, overrides)
     _check_steps(table["towers"], overrides)
     table = apply_overrides(table, overrides)
     unknown = sorted(set(table) - PRESET_KEYS)
@@ -212,7 +216,20 @@ def resolve_preset(
         raise SpecError(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
+    if UNPAIRED in table:
+        unpaired = build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")
+        table = {**table, UNPAIRED: to_table(unpaired)}
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
+
+
+def _without_other_parts(table: Table, overrides: Sequence[str]) -> Table:
+    """Return a preset without the options of parts in whose place others are asked for."""
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    if "objective.part" in keys:
+        table = {**table, "objective": {}}
+    if f"{UNPAIRED}.teacher.part" in keys:
+        table = {**table, UNPAIRED: {**table.get(UNPAIRED, {}), "teacher": {}}}
+    return table
 
 
 def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 from ...adapters.preset import for_streams, preset_of
+from ...featcache.config import Table, to_table
+from ...featcache.errors import SpecError
+from ...featcache.home import command_line
+from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
     DatasetQuery,
@@ -16,10 +20,12 @@ from ..inputs.store_selection import (
     sides_asked,
     stream_queries,
 )
+from ..inputs.unpaired_stores import UnpairedStores, choose_unpaired
 from ..runs.provenance import describe_pair
 from .log import require_tensorboard
 from .options import TrainPlan, resolve_preset
 from .spec import TrainSpec
+from .unpaired_options import UNPAIRED, UnpairedOptions
 
 HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 
@@ -59,12 +65,27 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     ]
     progress.note(f"training on {stores.dataset}/{stores.split}: {', '.join(encoders)}")
     validation, holdout = _choose_validation(spec.home, stores, data, options.validation, progress)
+    names: dict[Side, str | None] = {
+        Modality.IMAGE: spec.unpaired_images,
+        Modality.TEXT: spec.unpaired_texts,
+    }
+    unpaired = choose_unpaired(spec.home, names, stores)
+    if unpaired is not None:
+        table = _with_unpaired(table, unpaired, validation, progress)
+    elif UNPAIRED in table:
+        preset = preset_of(spec.preset, spec.fusion)
+        raise SpecError(
+            f"preset {preset!r} learns from unpaired items, too: name their stores by "
+            "--unpaired-images and --unpaired-texts, of those of "
+            f"`{command_line('cache', 'ls', home=spec.home)}`"
+        )
     return TrainPlan(
         table=table,
         options=options,
         stores=stores,
         validation=validation,
         holdout=holdout,
+        unpaired=unpaired,
         auto_layers=chosen,
     )
 
@@ -77,6 +98,30 @@ def _streams(spec: TrainSpec, side: str) -> list[SideQuery]:
         kinds=spec.named(side, "features"),
         layers=spec.named(side, "layers"),
     )
+
+
+def _with_unpaired(
+    table: Table, unpaired: UnpairedStores, validation: StorePair | None, progress: Progress
+) -> Table:
+    """Return a preset with its `[unpaired]`, or what that is by default."""
+    if "fit" in table:
+        raise SpecError(
+            "[fit] is a training in closed form: it has no steps that would learn from unpaired "
+            "items; leave out --unpaired-images and --unpaired-texts"
+        )
+    for side, entry in unpaired.entries.items():
+        stored = entry.description
+        if validation is not None and stored.source == validation.source:
+            raise SpecError(
+                f"unpaired {side.label}s of {stored.dataset}/{stored.split} would be learnt from, "
+                "and this split validates: name another, or another validation by "
+                "--set train.validation=0.1"
+            )
+        progress.note(
+            f"learning from {stored.num_items:,} unpaired {side.label}s of "
+            f"{stored.dataset}/{stored.split}, too"
+        )
+    return {**table, UNPAIRED: table.get(UNPAIRED, to_table(UnpairedOptions()))}
 
 
 def _choose_validation(

@@ -34,6 +34,8 @@ class TrainSpec:
             is there now.
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
+        unpaired_images: Folder, name or start of the key of a store, or `DATASET/SPLIT` for the
+            newest one there that is like that of the pairs; `unpaired_texts` alike.
         encoder: `SIDE=NAME`, the encoder of any side; the side is called after its modality, or
             `first_` and `second_` and its modality where both sides are of one. Sides that are
             named so, as by `features` and `layers` in the same way, are the two that are aligned,
@@ -94,6 +96,13 @@ class TrainSpec:
     auto_layers: Annotated[
         bool | None,
         Setting("Train on the stored layers that share most neighbours.", flag="--auto-layers"),
+    ] = None
+    unpaired_images: Annotated[
+        str | None,
+        Setting("Store, or DATASET/SPLIT, of images without texts to learn from, too."),
+    ] = None
+    unpaired_texts: Annotated[
+        str | None, Setting("Store, or DATASET/SPLIT, of texts without images, beside those.")
     ] = None
     seed: Seed = 0
     seeds: Annotated[

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...adapters.gradcache import LazyTokens, backward_in_chunks
-from ...adapters.objective import PairBatch, QueuedNegatives, TeacherFeatures
+from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side, Sides
 from ..inputs.pairs import BatchRows
@@ -118,6 +118,7 @@ class TrainStep:
         scaler: Scales losses whose gradients would vanish in float16, or None.
         processes: Processes that share the rows of each batch.
         queue: Embeddings of earlier batches that are further negatives, or None.
+        unpaired: Loss of the unpaired items of a batch, or None.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class TrainStep:
         scaler: torch.amp.GradScaler | None = None,
         processes: ProcessGroup = ALONE,
         queue: RememberedPairs | None = None,
+        unpaired: Objective | None = None,
     ) -> None:
         self.adapter, self.objective = trained.adapter, trained.objective
         self.sides = sides
@@ -138,6 +140,7 @@ class TrainStep:
         self.device = device
         self.processes = processes
         self.queue = queue
+        self.unpaired = unpaired
         self._in_chunks = options.chunk_size > 0
         self._optimiser_step = OptimiserStep(
             trained.parameters,
@@ -156,15 +159,29 @@ class TrainStep:
     def add_gradient(self, batch: Batch, *, step: int | None = None) -> dict[str, float]:
         """Add the gradient of a batch's loss, and return the loss with its parts by name.
 
+        The loss of unpaired items is added to that of the pairs.
+
         Args:
             batch: The batch.
             step: Steps before it, for what changes in the course of a training; None for its end.
         """
+        losses = self._add(batch, self.objective, partial(self._complete, batch, step))
+        if self.unpaired is None or batch.unpaired is None:
+            return losses
+        # a graph of its own, after that of the pairs is gone
+        taught = partial(self._with_teacher, batch.unpaired)
+        more = self._add(batch.unpaired, self.unpaired, taught)
+        return {**losses, **more, "loss": losses["loss"] + more["loss"]}
+
+    def _add(
+        self, batch: Batch, objective: Objective, complete: Callable[[PairBatch], PairBatch]
+    ) -> dict[str, float]:
+        """Add the gradient of one loss of one batch, and return it with its parts."""
         positives = batch.positives.to(self.device)
         if self._in_chunks:
             loss = backward_in_chunks(
                 self.embed,
-                self.objective,
+                objective,
                 first=batch.first,
                 second=batch.second,
                 positives=positives,
@@ -172,7 +189,7 @@ class TrainStep:
                 load_all=load_ahead,
                 scale=self._optimiser_step.scaled,
                 join=self._join,
-                complete=partial(self._complete, batch, step),
+                complete=complete,
             )
         else:
             first, second = (
@@ -182,8 +199,7 @@ class TrainStep:
                 )
             )
             embedded = PairBatch(first, second, positives, sides=self.sides)
-            pairs = self._complete(batch, step, embedded)
-            loss = self.objective(pairs)
+            loss = objective(complete(embedded))
             self._optimiser_step.add_gradient(loss.total)
         parts = {name: float(part) for name, part in loss.parts.items()}
         return {"loss": float(loss.total.detach()), **parts}
@@ -212,15 +228,19 @@ class TrainStep:
 
     def _complete(self, batch: Batch, step: int | None, pairs: PairBatch) -> PairBatch:
         """Return the pairs of a batch with what else the objective looks at."""
-        pairs = replace(pairs, step=step)
-        if batch.teacher is not None:
-            features = batch.teacher.to(self.device)
-            shares = zip((features.first, features.second), pairs.positives.shape, strict=True)
-            teacher = TeacherFeatures(*(self.processes.gather(*share) for share in shares))
-            pairs = replace(pairs, teacher=teacher)
+        pairs = self._with_teacher(batch, replace(pairs, step=step))
         if self.queue is None:
             return pairs
         # recalled first: a batch is not among its own earlier ones
         remembered = self.queue.recall(batch.rows)
         self.queue.add(batch.rows, pairs)
         return replace(pairs, remembered=remembered)
+
+    def _with_teacher(self, batch: Batch, pairs: PairBatch) -> PairBatch:
+        """Return the pairs of a batch with what its teacher makes of them, if it has one."""
+        if batch.teacher is None:
+            return pairs
+        features = batch.teacher.to(self.device)
+        shares = zip((features.first, features.second), pairs.positives.shape, strict=True)
+        teacher = TeacherFeatures(*(self.processes.gather(*share) for share in shares))
+        return replace(pairs, teacher=teacher)

@@ -11,11 +11,13 @@ from ..common.progress import SILENT, Progress
 from ..common.torchrun import Launch
 from ..common.versions import library_versions
 from ..inputs.store_selection import recorded_pair
+from ..inputs.unpaired_stores import recorded_unpaired
 from ..runs import run_folder
-from ..runs.provenance import command_of, describe_encoders, describe_pair
+from ..runs.provenance import command_of, describe_encoders, describe_pair, describe_unpaired
 from .options import PRESET_KEYS, TrainOptions, TrainPlan
 from .plan import HOLDOUT, resolve
 from .spec import TrainReport, TrainSpec
+from .unpaired_options import UNPAIRED
 
 
 def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
@@ -119,10 +121,18 @@ def _as_begun(
         validation = recorded_pair(home, recorded["validation"], run=folder.name, encoders=encoders)
     elif options.validation != "none":
         holdout = HOLDOUT if isinstance(options.validation, str) else options.validation
+    unpaired = None
+    if UNPAIRED in recorded:
+        unpaired = recorded_unpaired(home, recorded[UNPAIRED], run=folder.name, encoders=encoders)
     parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
     progress.note(f"training on {stores.dataset}/{stores.split}, as it was begun")
     plan = TrainPlan(
-        table=parts, options=options, stores=stores, validation=validation, holdout=holdout
+        table=parts,
+        options=options,
+        stores=stores,
+        validation=validation,
+        holdout=holdout,
+        unpaired=unpaired,
     )
     return spec, plan
 
@@ -136,13 +146,19 @@ def _run_toml(spec: TrainSpec, plan: TrainPlan) -> Table:
     stores = {"train": describe_pair(plan.stores)}
     if plan.validation is not None:
         stores["validation"] = describe_pair(plan.validation)
+    command = command_of(spec)
+    if plan.unpaired is not None:
+        stores[UNPAIRED] = describe_unpaired(plan.unpaired)
+        # by key, as a folder may be called from here alone and a split get newer stores
+        keys = {side.value: entry.key for side, entry in plan.unpaired.entries.items()}
+        command |= {f"unpaired_{side}s": key for side, key in keys.items()}
     version = version_of(spec.home, plan.stores.dataset, plan.stores.split, plan.stores.source)
     table = {
         **{key: value for key, value in plan.table.items() if key != "train"},
         "preset": preset_of(spec.preset, spec.fusion),
         "seed": spec.seed,
         "processes": Launch.of_environment().count,
-        "command": command_of(spec),
+        "command": command,
         "train": to_table(plan.options),
         "stores": stores,
         # the fingerprint of every split of the data, where the home remembers them

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,15 +16,17 @@ import torch
 from jaxtyping import Int64
 
 from ...adapters.checkpoint import save_adapter
+from ...adapters.klot import Klot
 from ...adapters.objective import TeacherFeatures
+from ...featcache.config import build
 from ...featcache.errors import DivergedError, SpecError
 from ..common import stopping
 from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
 from ..inputs.image_text import join_stores
-from ..inputs.pairs import PairDataset
-from ..inputs.store_selection import require_there
+from ..inputs.pairs import BatchRows, PairDataset
+from ..inputs.store_selection import require_entries_there, require_there
 from ..runs import run_folder
 from ..runs.log_reading import require_log
 from .batches import Batch, Batches
@@ -32,12 +34,15 @@ from .checkpoint import TrainingState, load_state, restoring, save_state
 from .course import single_step_warning
 from .distributed import ALONE, ProcessGroup
 from .initialise import ClosedFormInit
+from .linear_teacher import LinearTeacher
 from .log import RunLog, summary
 from .modules import build_trainable
 from .negative_queue import NegativeQueue
 from .options import TrainPlan
 from .schedule import follow_plateau, learning_rate_factor
 from .step import TrainStep
+from .unpaired import UnpairedBatches
+from .unpaired_options import UNPAIRED, UnpairedOptions
 from .validation import Validation, pair_warnings, split_rows
 
 
@@ -154,6 +159,7 @@ class Trainer:
                 width=self.adapter.out_width,
                 device=device,
             )
+        self.unpaired = self._open_unpaired(held_out)
         self.train_step = TrainStep(
             trainable,
             plan.options,
@@ -163,6 +169,7 @@ class Trainer:
             scaler=self.scaler,
             processes=processes,
             queue=self.queue,
+            unpaired=None if self.unpaired is None else Klot(**self.unpaired_options.klot),
         )
         self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
         self.counts = TrainingState()
@@ -185,6 +192,12 @@ class Trainer:
                     partial(self.start.run, self.train_rows, progress)
                 )
                 self.processes.copy_first(self.adapter.state_dict().values())
+                if self.unpaired is not None:
+                    teacher = self.unpaired.teacher
+                    self.processes.broadcast_from_rank0(
+                        partial(teacher.solve, self.stores, self.train_rows, progress)
+                    )
+                    self.processes.copy_first(teacher.state().values())
             while not self._finished():
                 self.train_epoch(folder, log, progress)
         self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
@@ -203,6 +216,7 @@ class Trainer:
             "device": str(self.device),
             "processes": self.processes.count,
             "residency": self.stores.residency,
+            **({} if self.unpaired is None else {"num_unpaired": self.unpaired.num_by_side}),
             "warnings": warnings,
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
@@ -256,11 +270,21 @@ class Trainer:
         """
         # two ahead: one waits while another is read
         order = islice(self.batches.order(epoch), most)
-        batches = prefetch(self.batches.load, order, ahead=2)
+        first = (epoch - 1) * self.course.batches
+        batches = prefetch(self._load, enumerate(order, start=first), ahead=2)
         for batch in self.counts.waiting_for(batches):
             # maps of files stay readable after these were removed: a training would not notice
             require_there((self.plan.stores, self.plan.validation))
+            if self.plan.unpaired is not None:
+                require_entries_there(self.plan.unpaired.entries.values())
             yield batch
+
+    def _load(self, numbered: tuple[int, BatchRows]) -> Batch:
+        number, rows = numbered
+        batch = self.batches.load(rows)
+        return (
+            batch if self.unpaired is None else replace(batch, unpaired=self.unpaired.load(number))
+        )
 
     def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
         """Train on the batches of an epoch, and yield the loss of each with its parts.
@@ -297,6 +321,8 @@ class Trainer:
                 self.average.load(others["average"])
             if self.queue is not None:
                 self.queue.load(others["queue"])
+            if self.unpaired is not None:
+                self.unpaired.teacher.load(others[UNPAIRED])
             if self.scaler.is_enabled():
                 self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
             self.processes.set_random_state(others.get("random", {}), self.device)
@@ -330,6 +356,7 @@ class Trainer:
             "average": self.average.state() if self.average else {},
             "scaler": self.scaler.state_dict(),
             "queue": self.queue.state() if self.queue else {},
+            UNPAIRED: {} if self.unpaired is None else self.unpaired.teacher.state(),
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
@@ -354,6 +381,44 @@ class Trainer:
     def _averaged(self) -> AbstractContextManager[None]:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
         return self.average.in_place() if self.average else nullcontext()
+
+    def _open_unpaired(self, held_out: Int64[np.ndarray, " n"]) -> UnpairedBatches | None:
+        """Return the batches of unpaired items, without those of the images that are held out."""
+        if self.plan.unpaired is None:
+            return None
+        teacher = LinearTeacher(
+            self.unpaired_options,
+            widths={
+                side: entry.description.width for side, entry in self.plan.stores.entries.items()
+            },
+            device=self.device,
+        )
+        firsts = self.stores.all_firsts(held_out)
+        seconds = {second for first in firsts.tolist() for second in self.stores.seconds_of[first]}
+        rows = (firsts.tolist(), sorted(seconds))
+        readers = (self.stores.first, self.stores.second)
+        held_ids = {
+            side: frozenset(reader.ids[row] for row in side_rows)
+            for side, reader, side_rows in zip(self.plan.stores.sides, readers, rows, strict=True)
+            # ids of another split may be the same numbers and stand for other items
+            if self.plan.unpaired.entries[side].description.source == self.plan.stores.source
+        }
+        return UnpairedBatches(
+            self.plan.unpaired,
+            size=self.unpaired_options.batch_size,
+            teacher=teacher,
+            seed=self.seed,
+            residency=self.options.residency,
+            device=self.device,
+            chunk_size=self.options.chunk_size,
+            processes=self.processes,
+            left_out=held_ids,
+        )
+
+    @property
+    def unpaired_options(self) -> UnpairedOptions:
+        """Return the `[unpaired]` table of a training that has one."""
+        return build(UnpairedOptions, self.plan.table[UNPAIRED], where=f"[{UNPAIRED}]")
 
     def _pool_once(self) -> None:
         """Keep the pooled token of each row where a tower begins with a pool.

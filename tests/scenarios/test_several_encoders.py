@@ -151,6 +151,10 @@ def test_a_row_that_one_store_lacks_is_named(home, tmp_path):
             {"preset": "peme/bridge", "overrides": ()},
             "'peme/bridge' takes one image stream, found 2",
         ),
+        (
+            {"unpaired_images": "shapes/train", "unpaired_texts": "shapes/train"},
+            "unpaired-texts go with one image stream, found 2: name one encoder and one layer",
+        ),
     ],
 )
 def test_what_is_no_side_of_several_streams_is_refused(home, changes, message):
