@@ -4,32 +4,16 @@ Axis names: `n` rows of the first side and `m` of the second, `block` of the fir
 `embed` features of an embedding and `taught` of the teacher's.
 """
 
-from dataclasses import dataclass
-from typing import Annotated
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from ..featcache.settings import Setting, check_settings
+from ..featcache.errors import SpecError
 from .blocks import in_blocks
 from .objective import Loss, Objective, PairBatch, TeacherFeatures, at_least_float32
-
-DISTIL = "distil"  # the table of a preset
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistilOptions:
-    """Options of the `[distil]` table of a preset."""
-
-    weight: Annotated[float, Setting("Of the distillation in the loss.", least=0)] = 1.0
-    temperature: Annotated[float, Setting("Of both softmaxes, in units of a cosine.", above=0)] = (
-        0.05
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self, where=f"[{DISTIL}] ")
 
 
 class Distilled(Objective):
@@ -52,13 +36,26 @@ class Distilled(Objective):
 
     Args:
         objective: What is learnt beside; parts of embeddings are its own matter.
-        options: Weight and temperature.
+        weight: Of the divergence in a loss; at least 0.
+        temperature: t, in units of a cosine; positive.
+
+    Raises:
+        SpecError: An option is out of its range.
     """
 
-    def __init__(self, objective: Objective, options: DistilOptions) -> None:
+    def __init__(
+        self, objective: Objective, *, weight: float = 1.0, temperature: float = 0.05
+    ) -> None:
         super().__init__()
+        # written so that NaN is neither
+        if not (0 <= weight < math.inf and 0 < temperature < math.inf):
+            raise SpecError(
+                "distillation needs a weight of at least 0 and a positive temperature, found "
+                f"{weight} and {temperature}"
+            )
         self.objective = objective
-        self.options = options
+        self.weight = weight
+        self.temperature = temperature
         self.needs_teacher = objective.needs_teacher
         self.parts, self.contrasted = objective.parts, objective.contrasted
         self.most_logits = objective.most_logits
@@ -74,7 +71,7 @@ class Distilled(Objective):
         # float32 even under autocast: a cosine is multiplied by 1 / t
         with torch.autocast(batch.first.device.type, enabled=False):
             divergence = self._divergence(batch.first, batch.second, batch.taught)
-        total = loss.total + self.options.weight * divergence
+        total = loss.total + self.weight * divergence
         return Loss(total, {**loss.parts, "distillation": divergence.detach()})
 
     def _divergence(
@@ -101,7 +98,7 @@ class Distilled(Objective):
         taught_columns: Float[Tensor, "m taught"],
     ) -> Float[Tensor, ""]:
         """Return the mean divergence of the rows, a block of them at a time."""
-        scale = 1 / self.options.temperature
+        scale = 1 / self.temperature
 
         def block(part: slice) -> Float[Tensor, ""]:
             targets = (scale * (taught_rows[part] @ taught_columns.T)).log_softmax(dim=1)

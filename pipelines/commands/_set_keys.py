@@ -21,6 +21,7 @@ _TYPES = {str: "str", int: "int", float: "float", bool: "bool"}
 
 def training_keys() -> Keys:
     """Return the keys of a preset."""
+    from ..training.distil_options import DISTIL, DistilOptions
     from ..training.options import PRESET_KEYS, TrainOptions
     from ..training.unpaired_options import UNPAIRED, UnpairedOptions
 
@@ -35,9 +36,14 @@ def training_keys() -> Keys:
     }
     keys = [(key, _field(key, help)) for key, help in parts.items()]
     keys += [(key, _field(key)) for key in ("title", "source", "check.NAME")]
-    assert {key.partition(".")[0] for key, _ in keys} | {"train"} == PRESET_KEYS
-    unpaired = keys_of(UnpairedOptions, f"{UNPAIRED}.")
-    return [*keys_of(TrainOptions, "train."), *unpaired, *keys]
+    tables = (
+        ("train", TrainOptions),
+        (UNPAIRED, UnpairedOptions),
+        (DISTIL, DistilOptions),
+    )
+    keys = [key for name, options in tables for key in keys_of(options, f"{name}.")] + keys
+    assert {key.partition(".")[0] for key, _ in keys} == PRESET_KEYS
+    return keys
 
 
 def probe_keys() -> Keys:

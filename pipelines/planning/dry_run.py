@@ -19,6 +19,7 @@ from ..common.torchrun import Launch
 from ..inputs.pairs import BatchRows
 from ..runs import run_folder
 from ..training.batches import GROUPS
+from ..training.distil_options import DISTIL
 from ..training.first_tokens import check_first_tokens
 from ..training.plan import resolve
 from ..training.spec import TrainSpec
@@ -85,8 +86,15 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     seconds = whole * timed.epoch_seconds + epochs * timed.validation_seconds
     if spec.seeds is not None:
         # one after the other, so that the memory is that of one; rows are pooled for all
-        seconds *= spec.seeds
-        progress.note(f"the minutes are those of all {spec.seeds} seeds, the rest is of each")
+        trainings = spec.seeds
+        what = f"all {spec.seeds} seeds"
+        if spec.ensemble == DISTIL:
+            # that the ensemble embeds each batch, too, is a forward pass of each member and not
+            # in it
+            trainings += 1
+            what += " and of the student"
+        seconds *= trainings
+        progress.note(f"the minutes are those of {what}, the rest is of each")
     return TrainEstimate(
         preset=preset,
         fusion=spec.fusion,

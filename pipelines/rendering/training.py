@@ -232,7 +232,11 @@ def _member_lines(report: Mapping[str, Any]) -> list[str]:
             f"of {total['deviation']:.1f}"
         )
     what = f"the best of {len(report['members'])} seeds"
-    if "ensemble" in report:
+    if "student" in report:
+        what = f"a student of {len(report['members'])} seeds"
+        taught_by = _sum_of_recalls(report["student"]["taught_by"])
+        lines.append(f"average of them{taught_by or ': not validated'}")
+    elif "ensemble" in report:
         what = f"the {report['ensemble']} of {len(report['members'])} seeds"
     parameters = f"{report['num_parameters']:,} parameters"
     lines.append(f"adapter: {what}, {parameters}{_sum_of_recalls(report['best'])}")

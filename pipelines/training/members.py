@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...adapters.adapter import count_parameters
+from ...adapters.adapter import Adapter, count_parameters
 from ...adapters.checkpoint import MEMBERS, load_adapter, save_adapter
 from ...adapters.ensemble import ensemble_of
 from ...featcache import atomic_files
@@ -22,6 +22,7 @@ from ..common.progress import Progress
 from ..common.versions import library_versions
 from ..ranking.recall import headline_recalls
 from ..runs import run_folder
+from .distil_options import DISTIL
 from .fit import fit
 from .log import RunLog
 from .options import TrainPlan
@@ -29,7 +30,8 @@ from .spec import TrainReport, TrainSpec
 from .trainer import TrainingInputs
 from .validation import Validation
 
-# of a report: what all members have in common
+# of reports: what is summed over all that were trained, and what members have in common
+_SUMMED = ("seconds", "seconds_waiting")
 _SHARED = (
     "num_images",
     "num_links_lost",
@@ -107,11 +109,29 @@ def fit_members(
             stopping.keep(run_folder.kept_of(folder, spec.home))
         best = max(range(len(reports)), key=lambda place: _score(plan, reports[place]))
         members = [run_folder.member_folder(folder, seed) for seed in seeds]
+        _, held_out = inputs.rows(shared_plan, spec.seed)
+        validation = Validation.choose(inputs.split, inputs.stores, held_out)
+        trained = list(reports)
         if spec.ensemble is None:
             results = _keep_best(folder, members[best], reports[best])
+        elif spec.ensemble == DISTIL:
+            ensemble = _ensemble(members).to(device).requires_grad_(False)
+            label = MemberProgress(progress, "student")
+            label.note(f"learning from {spec.seeds} seeds, with seed {seeds.stop}")
+            taught = replace(inputs, ensemble=ensemble)
+            trained.append(
+                _fit_member(
+                    spec, shared_plan, folder, resolved, label, seed=seeds.stop, inputs=taught
+                )
+            )
+            results = {
+                **_keep_best(folder, run_folder.member_folder(folder, seeds.stop), trained[-1]),
+                "student": {
+                    "seed": seeds.stop,
+                    "taught_by": _measured(ensemble, validation, device),
+                },
+            }
         else:
-            _, held_out = inputs.rows(shared_plan, spec.seed)
-            validation = Validation.choose(inputs.split, inputs.stores, held_out)
             results = _average(folder, members, validation, best=best, device=device)
         report = {
             "kind": "train",
@@ -123,13 +143,12 @@ def fit_members(
                 for seed, report in zip(seeds, reports, strict=True)
             ],
             "spread": spread([report["best"].get("validation", {}) for report in reports]),
-            "seconds": sum(report["seconds"] for report in reports),
-            "seconds_waiting": sum(report["seconds_waiting"] for report in reports),
+            **{name: sum(each[name] for each in trained) for name in _SUMMED},
             "spec": resolved,
             "warnings": list(
                 dict.fromkeys(
                     [
-                        *(warning for report in reports for warning in report["warnings"]),
+                        *(warning for report in trained for warning in report["warnings"]),
                         *trust.warnings(),
                     ]
                 )
@@ -161,6 +180,8 @@ def _fit_member(
     of_run = {"seeds", "ensemble"}
     command = {key: value for key, value in resolved["command"].items() if key not in of_run}
     member = {**resolved, "seed": seed, "command": {**command, "seed": seed}}
+    if inputs.ensemble is None:
+        member.pop(DISTIL, None)  # of the student alone
     is_begun = is_there(place / run_folder.SPEC)
     return fit(
         replace(spec, seed=seed, seeds=None, ensemble=None),
@@ -203,18 +224,29 @@ def _average(
 
     The objective that is saved with it is that of the member `best`.
     """
-    loaded = [load_adapter(member) for member in members]
-    adapter = ensemble_of([each for each, _, _ in loaded]).eval()
-    _, objective, table = loaded[best]
+    adapter = _ensemble(members)
+    _, objective, table = load_adapter(members[best])
     save_adapter(folder, adapter, objective, table={**table, MEMBERS: len(members)})
-    record: dict[str, Any] = {"epoch": 0, "members": len(members)}
-    if validation is not None:
-        embeddings = validation.embed(adapter.to(device), device)
-        record["validation"] = headline_recalls(embeddings)
+    measured = _measured(adapter.to(device), validation, device)
+    record = {"epoch": 0, "members": len(members), **measured}
     with RunLog(folder, tensorboard=False) as log:
         log.go_on(epochs=0, next_step=0)
         log.append(record)
     return {"best": record, "ensemble": "average", "num_parameters": count_parameters(adapter)}
+
+
+def _ensemble(members: Sequence[Path]) -> Adapter:
+    """Return the adapters of finished members as one, at rest."""
+    return ensemble_of([load_adapter(member)[0] for member in members]).eval()
+
+
+def _measured(
+    adapter: Adapter, validation: Validation | None, device: torch.device
+) -> dict[str, Any]:
+    """Return the `validation` of an ensemble; nothing where no pairs validate."""
+    if validation is None:
+        return {}
+    return {"validation": headline_recalls(validation.embed(adapter, device))}
 
 
 def spread(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from ...featcache.types import IMAGE_TEXT, Sides
 from ..inputs.same_text import NEGATIVE, SAME_TEXT
 from ..inputs.store_selection import StorePair
 from ..inputs.unpaired_stores import UnpairedStores
+from .distil_options import DISTIL, DistilOptions
 from .mixup import MixupOptions
 from .unpaired_options import UNPAIRED, UnpairedOptions
 
 PRESET_KEYS = frozenset(
-    {"title", "source", "check", "towers", "objective", "train", "fit", "start", UNPAIRED}
+    {"title", "source", "check", "towers", "objective", "train", "fit", "start", UNPAIRED, DISTIL}
 )
 _SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -216,9 +217,9 @@ def resolve_preset(
         raise SpecError(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
-    if UNPAIRED in table:
-        unpaired = build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")
-        table = {**table, UNPAIRED: to_table(unpaired)}
+    for name, options in ((UNPAIRED, UnpairedOptions), (DISTIL, DistilOptions)):
+        if name in table:
+            table = {**table, name: to_table(build(options, table[name], where=f"[{name}]"))}
     return table, build(TrainOptions, table.get("train", {}), where="[train]")
 
 

@@ -22,6 +22,7 @@ from ..inputs.store_selection import (
 )
 from ..inputs.unpaired_stores import UnpairedStores, choose_unpaired
 from ..runs.provenance import describe_pair
+from .distil_options import DISTIL, DistilOptions
 from .log import require_tensorboard
 from .options import TrainPlan, resolve_preset
 from .spec import TrainSpec
@@ -78,6 +79,13 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
             f"preset {preset!r} learns from unpaired items, too: name their stores by "
             "--unpaired-images and --unpaired-texts, of those of "
             f"`{command_line('cache', 'ls', home=spec.home)}`"
+        )
+    if spec.ensemble == DISTIL:
+        table = {**table, DISTIL: table.get(DISTIL, to_table(DistilOptions()))}
+    elif DISTIL in table:
+        raise SpecError(
+            "[distil] is of a student of several seeds: leave it out, or ask for one by "
+            "--seeds 5 --ensemble distil"
         )
     return TrainPlan(
         table=table,

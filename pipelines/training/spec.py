@@ -19,7 +19,7 @@ Overrides: TypeAlias = Annotated[
     tuple[str, ...], Setting("Change one value of the spec; repeatable.", flag="--set")
 ]
 
-WAYS = ("average",)  # of making one adapter of several
+WAYS = ("average", "distil")  # of making one adapter of several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class TrainSpec:
         seeds: How many are trained, one after the other. The run keeps each of them, with a table
             of their validation; its adapter is the best one by that, or of the first seed without.
         ensemble: `average` makes one adapter of all, whose cosines are the mean of theirs and whose
-            embeddings are as many times as wide.
+            embeddings are as many times as wide; `distil` trains one more, with the seed after
+            theirs, whose cosines take on those of that average.
         overrides: `a.b=c` on the preset's tables.
         name: Name of the run, or None for an automatic one.
     """
@@ -111,7 +112,10 @@ class TrainSpec:
     ] = None
     ensemble: Annotated[
         str | None,
-        Setting("With --seeds: average makes one adapter; the best one if none.", choices=WAYS),
+        Setting(
+            "With --seeds: make one adapter by average or distil; the best one if none.",
+            choices=WAYS,
+        ),
     ] = None
     overrides: Overrides = ()
     device: Device = "auto"

@@ -12,12 +12,16 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ...adapters.adapter import Adapter
+from ...adapters.distillation import Distilled
 from ...adapters.gradcache import LazyTokens, backward_in_chunks
 from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
+from ...featcache.config import to_table
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side, Sides
 from ..inputs.pairs import BatchRows
 from .batches import Batch, load_ahead
+from .distil_options import DistilOptions
 from .distributed import ALONE, ProcessGroup
 from .modules import TrainingModules
 from .optimisation import MovingAverage
@@ -119,6 +123,8 @@ class TrainStep:
         processes: Processes that share the rows of each batch.
         queue: Embeddings of earlier batches that are further negatives, or None.
         unpaired: Loss of the unpaired items of a batch, or None.
+        ensemble: Trained adapter, at rest, that the adapter takes cosines on of, or None.
+        distil: How it does.
     """
 
     def __init__(
@@ -133,8 +139,14 @@ class TrainStep:
         processes: ProcessGroup = ALONE,
         queue: RememberedPairs | None = None,
         unpaired: Objective | None = None,
+        ensemble: Adapter | None = None,
+        distil: DistilOptions | None = None,
     ) -> None:
         self.adapter, self.objective = trained.adapter, trained.objective
+        self.ensemble = ensemble
+        if ensemble is not None and distil is not None:
+            # only here: what is validated and saved is the objective alone
+            self.objective = Distilled(trained.objective, **to_table(distil))
         self.sides = sides
         self.dtype = dtype
         self.device = device
@@ -210,9 +222,12 @@ class TrainStep:
 
     def embed(self, tokens: Tokens, side: Side) -> Tensor:
         """Return the embeddings of rows, with a graph, in the type of matrix products."""
+        return self._embed_by(self.adapter, tokens, side)
+
+    def _embed_by(self, adapter: Adapter, tokens: Tokens, side: Side) -> Tensor:
         low = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
-            return self.adapter.embed(tokens.to(self.device), side)
+            return adapter.embed(tokens.to(self.device), side)
 
     def embed_all(self, loads: Sequence[LazyTokens], side: Side) -> list[Tensor]:
         """Return the embeddings of groups of rows."""
@@ -229,12 +244,23 @@ class TrainStep:
     def _complete(self, batch: Batch, step: int | None, pairs: PairBatch) -> PairBatch:
         """Return the pairs of a batch with what else the objective looks at."""
         pairs = self._with_teacher(batch, replace(pairs, step=step))
+        if self.ensemble is not None:
+            pairs = replace(pairs, taught=self._taught(batch, self.ensemble))
         if self.queue is None:
             return pairs
         # recalled first: a batch is not among its own earlier ones
         remembered = self.queue.recall(batch.rows)
         self.queue.add(batch.rows, pairs)
         return replace(pairs, remembered=remembered)
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch, ensemble: Adapter) -> TeacherFeatures:
+        """Return the embeddings of a batch by the ensemble, loaded as those of the adapter."""
+        embedded = []
+        for loads, side in zip((batch.first, batch.second), self.sides, strict=True):
+            groups = load_ahead(loads) if self._in_chunks else (load() for load in loads)
+            embedded.append(torch.cat([self._embed_by(ensemble, group, side) for group in groups]))
+        return TeacherFeatures(*embedded)
 
     def _with_teacher(self, batch: Batch, pairs: PairBatch) -> PairBatch:
         """Return the pairs of a batch with what its teacher makes of them, if it has one."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from ...adapters.adapter import Adapter
 from ...adapters.checkpoint import save_adapter
 from ...adapters.klot import Klot
 from ...adapters.objective import TeacherFeatures
@@ -32,6 +33,7 @@ from ..runs.log_reading import require_log
 from .batches import Batch, Batches
 from .checkpoint import TrainingState, load_state, restoring, save_state
 from .course import single_step_warning
+from .distil_options import distil_of
 from .distributed import ALONE, ProcessGroup
 from .initialise import ClosedFormInit
 from .linear_teacher import LinearTeacher
@@ -53,10 +55,12 @@ class TrainingInputs:
     Attributes:
         stores: What is trained on.
         split: What validates, of a split of its own, or None.
+        ensemble: Trained adapter of the same table, at rest, that a student learns from, or None.
     """
 
     stores: PairDataset
     split: PairDataset | None
+    ensemble: Adapter | None = None
 
     @classmethod
     def open(
@@ -170,6 +174,8 @@ class Trainer:
             processes=processes,
             queue=self.queue,
             unpaired=None if self.unpaired is None else Klot(**self.unpaired_options.klot),
+            ensemble=inputs.ensemble,
+            distil=distil_of(plan.table),
         )
         self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
         self.counts = TrainingState()

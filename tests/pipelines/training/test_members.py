@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError, StoreCorruptError, UnknownNameError
@@ -82,15 +83,18 @@ def test_a_dry_run_says_the_minutes_of_all_seeds(home):
     assert "the minutes are those of all 3 seeds" in said.stdout + said.stderr
 
 
-def test_a_stop_in_the_second_member_goes_on_to_the_same_bytes(home, monkeypatch):
+@pytest.mark.parametrize(
+    ("ensemble", "label", "seed"), [("average", "2 of 3: seed 1", 1), ("distil", "student: lea", 3)]
+)
+def test_a_stop_in_a_member_goes_on_to_the_same_bytes(home, monkeypatch, ensemble, label, seed):
     overrides = ("train.epochs=3", *QUICK[1:])
-    whole = quick_train(home, seeds=3, ensemble="average", name="whole", overrides=overrides)
+    whole = quick_train(home, seeds=3, ensemble=ensemble, name="whole", overrides=overrides)
     calls = []
 
     class Stopping(Progress):
         def note(self, message):
             calls.append(message)
-            if message == "2 of 3: seed 1":
+            if message.startswith(label):
                 stop_in_epoch(monkeypatch, 2)
 
     with pytest.raises(KeyboardInterrupt):
@@ -101,19 +105,82 @@ def test_a_stop_in_the_second_member_goes_on_to_the_same_bytes(home, monkeypatch
                 overrides=overrides,
                 device="cpu",
                 seeds=3,
-                ensemble="average",
+                ensemble=ensemble,
                 name="cut",
             ),
             Stopping(),
         )
     folder = run_folder.runs_folder(home) / "cut"
     assert (member(folder, 0) / run_folder.REPORT).is_file()
-    assert (member(folder, 1) / run_folder.STATE).is_file()
-    assert "finished epochs are kept" in run_folder.kept_of(member(folder, 1), home)
+    assert (member(folder, seed) / run_folder.STATE).is_file()
+    assert "finished epochs are kept" in run_folder.kept_of(member(folder, seed), home)
     resumed = train.resume(home, "cut", device="cpu")
     for name in FILES:
         assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
     assert resumed.report["spread"] == whole.report["spread"]
+
+
+def test_a_student_has_the_width_of_a_member_and_learns_from_the_average(home):
+    average = quick_train(home, seeds=2, ensemble="average", name="average")
+    trained = quick_train(home, seeds=2, ensemble="distil", name="student")
+    student, _, table = load_adapter(trained.folder)
+    first, _, _ = load_adapter(member(trained.folder, 0))
+    assert student.out_width == first.out_width
+    assert "members" not in table
+    # members are those of any run, and what they teach is their average
+    for seed in (0, 1):
+        files = [member(each.folder, seed) / run_folder.WEIGHTS for each in (average, trained)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    taught_by = trained.report["student"]["taught_by"]
+    assert taught_by["validation"] == average.report["best"]["validation"]
+    # the same seed without a teacher is another adapter, of an objective without that part
+    alone = quick_train(home, seed=2, name="alone")
+    weights = [each.folder / run_folder.WEIGHTS for each in (trained, alone)]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
+    assert trained.report["best"]["parts"]["distillation"] > 0
+    assert "distillation" not in alone.report["best"]["parts"]
+    assert trained.report["student"]["seed"] == 2
+    assert trained.report["spec"]["distil"] == {"weight": 1.0, "temperature": 0.05}
+    assert "distil" not in run_folder.read_spec(member(trained.folder, 0))
+    assert run_folder.read_spec(member(trained.folder, 2))["distil"]["weight"] == 1.0
+
+
+def test_a_student_of_weight_zero_is_the_training_of_its_seed(home):
+    trained = quick_train(
+        home, seeds=2, ensemble="distil", overrides=(*QUICK, "distil.weight=0.0"), name="student"
+    )
+    alone = quick_train(home, seed=2, name="alone")
+    weights = [load_adapter(each.folder)[0].state_dict() for each in (trained, alone)]
+    for name, values in weights[0].items():
+        torch.testing.assert_close(values, weights[1][name])
+
+
+def test_a_student_takes_chunks_as_it_takes_whole_batches(home):
+    """Rows that are loaded chunk by chunk meet their own teacher embeddings."""
+    losses = []
+    for size in (0, 3):
+        overrides = ("towers.both.project.out=16", *QUICK[:3], f"train.chunk_size={size}")
+        trained = quick_train(
+            home,
+            preset="linear",  # without dropout, which is drawn per chunk
+            seeds=2,
+            ensemble="distil",
+            overrides=overrides,
+            name=f"student-{size}",
+        )
+        losses.append(trained.report["best"]["parts"]["distillation"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_table_of_a_student_without_one_is_refused(home):
+    for options in ({}, {"seeds": 2}, {"seeds": 2, "ensemble": "average"}):
+        with pytest.raises(SpecError, match="--seeds 5 --ensemble distil"):
+            quick_train(home, overrides=(*QUICK, "distil.weight=2.0"), **options)
+
+
+def test_an_option_of_a_student_out_of_its_range_is_refused(home):
+    with pytest.raises(SpecError, match=r"\[distil\] temperature must be"):
+        quick_train(home, seeds=2, ensemble="distil", overrides=(*QUICK, "distil.temperature=0.0"))
 
 
 def test_a_missing_file_of_a_member_is_named(home):
