@@ -32,7 +32,7 @@ def training_keys() -> Keys:
         "start.OPTION": "Part or option of a closed form before the first step.",
     }
     keys = [(key, _field(key, help)) for key, help in parts.items()]
-    keys += [(key, _field(key)) for key in ("title", "source", "check.NAME")]
+    keys += [(key, _field(key)) for key in ("title", "source", "check.NAME", "task.OPTION")]
     assert {key.partition(".")[0] for key, _ in keys} | {"train"} == PRESET_KEYS
     return [*keys_of(TrainOptions, "train."), *keys]
 

@@ -18,6 +18,7 @@ from ..runs.provenance import describe_pair
 from .log import require_tensorboard
 from .options import TrainPlan, resolve_preset
 from .spec import TrainSpec
+from .tasks import task_of
 
 HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
 
@@ -27,7 +28,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
 
     Raises:
         SpecError: A preset, override or option is wrong.
-        UnknownNameError: There is no such preset, fusion or part.
+        UnknownNameError: There is no such preset, fusion, part or task.
         StoreNotFoundError: No two stores match.
         MissingExtraError: A package that an option needs is not installed.
     """
@@ -41,6 +42,8 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     )
     text_text = Modality.IMAGE not in by_side
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
+    first, second = by_side
+    task_of(table).check_sides((first, second))
     wanted = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     stores = require_pair(spec.home, StoreQuery.of(wanted, "train", by_side), progress)
     encoders = [
