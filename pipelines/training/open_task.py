@@ -88,12 +88,12 @@ class OpenTask(ABC, Generic[RowsT, BatchT]):
     @property
     @abstractmethod
     def notes(self) -> list[str]:
-        """Return what people should know of the data before the first step."""
+        """Return what people should know before the first step."""
 
     @property
     @abstractmethod
     def warnings(self) -> list[str]:
-        """Return what to know of the data before this training is compared with others."""
+        """Return what to know after the last step, before numbers are compared with others."""
 
     @abstractmethod
     def check_features(self) -> list[str]:

@@ -133,21 +133,14 @@ class Trainer:
 
     def _warnings(self) -> list[str]:
         """Return what to know before this training is compared with others."""
-        warnings = list(self.opened.warnings)
-        bound = self.objective.at_bound()
-        if bound is not None:
-            warnings.append(
-                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
-                "would have been learnt; change the bound or train.learning_rate"
-            )
-        warnings += single_step_warning(
+        single_step = single_step_warning(
             num_images=self.course.rows,
             batch_size=self.options.batch_size * self.options.accumulate,
             epochs=self.course.epochs,
             counted=self.course.counted,
             steps=self.options.steps,
         )
-        return warnings
+        return [*self.opened.warnings, *single_step]
 
     @property
     def notes(self) -> list[str]:

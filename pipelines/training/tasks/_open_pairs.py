@@ -147,13 +147,21 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
 
     @property
     def notes(self) -> list[str]:
-        """Return what is to know of the stores before the first step."""
-        return list(dict.fromkeys([*self.stores.notes, *self.warnings]))
+        """Return what is to know of the stores."""
+        of_pairs = pair_warnings(self.stores, self.validation)
+        return list(dict.fromkeys([*self.stores.notes, *of_pairs]))
 
     @property
     def warnings(self) -> list[str]:
-        """Return what a report says of the pairs."""
-        return pair_warnings(self.stores, self.validation)
+        """Return what a report says of the pairs, and of a loss whose scale ran into its bound."""
+        warnings = pair_warnings(self.stores, self.validation)
+        bound = self.objective.at_bound()
+        if bound is not None:
+            warnings.append(
+                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
+                "would have been learnt; change the bound or train.learning_rate"
+            )
+        return warnings
 
     def check_features(self) -> list[str]:
         """Return a line for each tower that reads first tokens that are the same in all rows.
