@@ -104,8 +104,21 @@ class OpenTask(ABC, Generic[RowsT, BatchT]):
         """
 
     @abstractmethod
+    def require_there(self) -> None:
+        """Pass if all data are still there; asked before each batch is trained on.
+
+        Raises:
+            StoreNotFoundError: Some were removed meanwhile.
+        """
+
+    @abstractmethod
     def initialise(self, progress: Progress) -> None:
-        """Give the modules what is solved before the first step; called in the first process."""
+        """Give the modules what is solved before the first step, in every process the same."""
+
+    def load_batch(self, numbered: tuple[int, RowsT]) -> BatchT:
+        """Return a batch by its number among all of the training, from 0, and by its rows."""
+        _, rows = numbered
+        return self.batches.load(rows)
 
     @abstractmethod
     def describe(self, batch: BatchT) -> str:

@@ -21,7 +21,6 @@ from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
 from ..inputs.pairs import PairDataset
-from ..inputs.store_selection import require_there
 from ..runs import run_folder
 from ..runs.log_reading import require_log
 from .checkpoint import TrainingState, load_state, restoring, save_state
@@ -106,10 +105,8 @@ class Trainer:
         with self.seeded(), log:
             self._restore(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
-            # solved in one process and copied: others may find the same directions with other signs
             if not self.counts.epoch:
-                self.processes.broadcast_from_rank0(partial(self.opened.initialise, progress))
-                self.processes.copy_first(self.adapter.state_dict().values())
+                self.opened.initialise(progress)
             while not self._finished():
                 self.train_epoch(folder, log, progress)
         self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
@@ -171,10 +168,11 @@ class Trainer:
         """
         # two ahead: one waits while another is read
         order = islice(self.batches.order(epoch), most)
-        batches = prefetch(self.batches.load, order, ahead=2)
+        numbered = enumerate(order, start=(epoch - 1) * self.num_batches)
+        batches = prefetch(self.opened.load_batch, numbered, ahead=2)
         for batch in self.counts.waiting_for(batches):
             # maps of files stay readable after these were removed: a training would not notice
-            require_there((self.plan.stores, self.plan.validation))
+            self.opened.require_there()
             yield batch
 
     def steps(self, batches: Iterable[Any]) -> Iterator[dict[str, float]]:

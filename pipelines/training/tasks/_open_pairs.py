@@ -16,6 +16,7 @@ from ....featcache.errors import SpecError
 from ...common.progress import Progress
 from ...inputs.image_text import join_stores
 from ...inputs.pairs import BatchRows, PairDataset
+from ...inputs.store_selection import require_there
 from ...ranking.embeddings import PairedEmbeddings
 from ..batches import Batch, Batches
 from ..first_tokens import check_first_tokens
@@ -68,7 +69,8 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
         self.measure = measure
         self.options = options = plan.options
         self.device = device = surroundings.device
-        seed, processes = surroundings.seed, surroundings.processes
+        seed = surroundings.seed
+        self.processes = processes = surroundings.processes
         self._open(task, surroundings)
         self.validated_on = self.validation.name if self.validation else None
         self.trainable = build_trainable(
@@ -171,9 +173,19 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
         """
         return check_first_tokens(self.adapter, self.stores, device=self.device)
 
+    def require_there(self) -> None:
+        """Pass if the stores to train on, and those that validate, are still there.
+
+        Raises:
+            StoreNotFoundError: One was removed meanwhile.
+        """
+        require_there((self.plan.stores, self.plan.validation))
+
     def initialise(self, progress: Progress) -> None:
         """Fill the slots that `[start]` solves, and fit what looks at the training rows."""
-        self.start.run(self.train_rows, progress)
+        # solved in one process and copied: others may find the same directions with other signs
+        self.processes.broadcast_from_rank0(partial(self.start.run, self.train_rows, progress))
+        self.processes.copy_first(self.adapter.state_dict().values())
 
     def describe(self, batch: Batch) -> str:
         """Return a few ids of the first side: `images such as ['scene-3', 'scene-8']`."""

@@ -202,6 +202,9 @@ class OpenParity(OpenTask):
     def check_features(self) -> list[str]:
         return []
 
+    def require_there(self) -> None:
+        assert self.reader.ids
+
     def initialise(self, progress: Progress) -> None:
         progress.note("nothing is solved")
 
