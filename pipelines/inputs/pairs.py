@@ -19,9 +19,10 @@ from ...adapters.positives import Positives
 from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
+from ...featcache.reading.streams import open_streams
 from ...featcache.store import catalog
 from ...featcache.store.remedies import extraction
-from ...featcache.types import Side, ragged_arange
+from ...featcache.types import Modality, Side, ragged_arange
 from ..metrics.ranks import Relevance
 from .cached_steps import PooledRows, RowReader, pool_once
 from .mixed_rows import MixupRows
@@ -32,13 +33,10 @@ from .store_selection import StorePair, refuse_graded
 
 @dataclass(frozen=True)
 class BatchRows:
-    """Name the rows of one step, and what they are mixed with, if they are.
+    """Name the rows of both sides in one step, and what they are mixed with, if they are."""
 
-    Between two text encoders the texts of the first side stand in the place of the images.
-    """
-
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
+    first: Int64[np.ndarray, " n"]
+    second: Int64[np.ndarray, " m"]
     mix: MixupRows | None = None
 
 
@@ -48,21 +46,22 @@ class Relations:
 
     Attributes:
         rows: What is embedded.
-        texts_of_image: Right places of the second side for each of the first.
-        images_of_text: Right places of the first side for each of the second.
+        seconds_of_first: Right places of the second side for each of the first.
+        firsts_of_second: Right places of the first side for each of the second.
         anchors: Places of the first side that a loss is of, or None for all.
     """
 
     rows: BatchRows
-    texts_of_image: Relevance
-    images_of_text: Relevance
+    seconds_of_first: Relevance
+    firsts_of_second: Relevance
     anchors: Int64[np.ndarray, " some"] | None = None
 
 
 class PairDataset(ABC):
     """Readers of both sides, and the pairs of their rows that belong together.
 
-    What belongs together does so by an image: with its texts, or its texts with one another.
+    What belongs together does so by an item of the first side, or by an image whose texts both
+    sides are.
     `residency` and `device` are those of `FeatureReader`; `same_text` is what becomes of texts that
     say the same, one of `same_text.SAME_TEXT`.
 
@@ -94,16 +93,19 @@ class PairDataset(ABC):
     ) -> None:
         self.pair = pair
         self.home = home
-        self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
+        first, second = ([entry.folder for entry in entries] for entries in pair.streams.values())
+        self.first = open_streams(first, residency=residency, device=device)
         # one store may be both sides, as between two towers of one text encoder: it is read once
         self.second = self.first
-        if pair.second.folder != pair.first.folder:
-            self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
+        if second != first:
+            self.second = open_streams(second, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
         self.sources: tuple[RowReader, RowReader] = (self.first, self.second)
         self.pairs = catalog.read_pairs(self.path)
         refuse_graded(self.pairs, pair.dataset, home=home)
-        self.same_text = same_text
+        # where no side is of texts, none says the same
+        has_texts = pair.sides[1].modality is Modality.TEXT
+        self.same_text = same_text = same_text if has_texts else NEGATIVE
         self._join(self.pairs)
         # counted before same texts are dropped, so that the loss can be told
         self.num_whole = len(self.images)
@@ -185,10 +187,17 @@ class PairDataset(ABC):
             return [line]
         count = self.num_whole - len(self.images)
         line = (
-            f"{count:,} of {self.num_whole:,} images have no caption of their own left and take no "
-            f"part (same_text = {self.same_text!r}, split {self.pair.split!r})"
+            f"{count:,} of {self.num_whole:,} {self._owner}s have no caption of their own left and "
+            f"take no part (same_text = {self.same_text!r}, split {self.pair.split!r})"
         )
         return [line] if count else []
+
+    @property
+    def _owner(self) -> str:
+        """Return what one of `images` is in words, by which something belongs together."""
+        first, second = self.pair.sides
+        is_twin = first.modality is second.modality
+        return self.pairs.joining(first.modality)[0].label if is_twin else first.label
 
     @property
     @abstractmethod

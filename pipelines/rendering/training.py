@@ -1,6 +1,6 @@
 """Turn reports on stores and trainings into tables and lines for people."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,15 @@ from rich.table import Table
 
 from ...featcache.encoders.card import list_encoders
 from ...featcache.store.manifest import named_key
-from ...featcache.types import Modality
+from ...featcache.types import Modality, sides_of
 from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
 from ..extraction.reports import Estimate, ExtractReport
+from ..inputs.store_selection import recorded_sides
 from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
+from ..training.tasks import Best, task_of
 from .tables import rows_table
 
 _KEY_DIGITS = 12  # as in the name of its folder
@@ -197,24 +199,56 @@ def _plural(side: str) -> str:
     return f"{side.replace('_', ' ')}s"
 
 
-def _counted(sides: Container[str]) -> str:
-    """Return the noun of the items of a training: images, or texts where there are no images."""
-    return "images" if Modality.IMAGE.value in sides else "texts"
+def _counted(sides: Collection[str]) -> str:
+    """Return the noun of the items of a training: images, or those of the first side."""
+    return "images" if Modality.IMAGE.value in sides else f"{sides_of(sides)[0].modality}s"
 
 
 def train_lines(trained: TrainReport) -> list[str]:
     """Return a summary of a training, and the folder of its run."""
     report, best = trained.report, trained.report["best"]
     parameters = f"{report['num_parameters']:,} parameters"
+    if "members" in report:
+        return [*_member_lines(report), f"run: {trained.folder}"]
     if report["selected_by"] == "closed form":
         line = f"solved for {parameters} from {best['pairs']:,} pairs in {report['seconds']:.1f} s"
     else:
-        counted = _counted(report["spec"]["stores"]["train"])
+        counted = _counted(recorded_sides(report["spec"]["stores"]["train"]))
         line = (
             f"trained {parameters} on {report['num_images']} {counted} in "
             f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
         )
     return [line, f"run: {trained.folder}"]
+
+
+def _member_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return a line of each member of a run of several seeds, and what its adapter is."""
+    best = task_of(report["spec"]).best
+    lines = []
+    for member in report["members"]:
+        record = member["best"]
+        lines.append(f"seed {member['seed']}: kept epoch {record['epoch']}{_shown(best, record)}")
+    if spread := report["spread"].get(best.name):
+        lines.append(
+            f"{best.words} of one seed {best.shown(spread['mean'])} on average, with a standard "
+            f"deviation of {best.shown(spread['deviation'])}"
+        )
+    what = f"the best of {len(report['members'])} seeds"
+    if "ensemble" in report:
+        what = f"the {report['ensemble']} of {len(report['members'])} seeds"
+    parameters = f"{report['num_parameters']:,} parameters"
+    lines.append(f"adapter: {what}, {parameters}{_shown(best, report['best'])}")
+    counted = _counted(recorded_sides(report["spec"]["stores"]["train"]))
+    lines.append(
+        f"trained on {report['num_images']} {counted} in {report['seconds']:.1f} s; "
+        f"epochs were chosen by {report['selected_by']}"
+    )
+    return lines
+
+
+def _shown(best: Best, record: Mapping[str, Any]) -> str:
+    value = record.get("validation", {}).get(best.name)
+    return "" if value is None else f", validation {best.words} {best.shown(value)}"
 
 
 def exported_lines(exported: ExportedRun) -> list[str]:

@@ -1,7 +1,7 @@
-"""Embed images and texts by a trained run: its frozen encoders, then its adapter."""
+"""Embed items by a trained run, such as images and texts: its frozen encoders, then its adapter."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ from ...featcache.errors import (
 )
 from ...featcache.hardware import resolve_device
 from ...featcache.home import expanded
+from ...featcache.modalities import known_sides, reader_of
 from ...featcache.modalities.image import upright_rgb
 from ...featcache.registry import unknown_name
 from ...featcache.store.key import encoder_key
 from ...featcache.store.stored_form import as_stored
 from ...featcache.store.stored_types import finite_tokens
-from ...featcache.tokens import Tokens
-from ...featcache.types import Item, Modality, Side, TextSide, sides_of
+from ...featcache.tokens import StreamTokens, Tokens
+from ...featcache.types import Item, Modality, Side, in_words
+from ..inputs.store_selection import each_recorded, recorded_streams
 from . import run_folder
 
 _OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
@@ -71,9 +73,9 @@ class EncoderView:
 
 
 class Embedder:
-    """Embed images and texts by the adapter of a finished run and the encoders it was trained on.
+    """Embed items by the adapter of a finished run and the encoders it was trained on.
 
-    Of a run between two text encoders: texts, through either of them.
+    They are images and texts, or what the sides of the run are: `embed` takes those of any side.
 
     An encoder is opened when it is first needed. It must be the very one whose features the adapter
     was trained on: weights, preprocessing, tokenizer and precision are compared.
@@ -111,25 +113,63 @@ class Embedder:
             raise SpecError(
                 f"{folder} does not say what its encoders were: {run_folder.ways_out(folder)}"
             )
-        self._sides = sides_of(self._table["encoders"])
+        self._sides = known_sides(self._table["encoders"])
         self._weights = dict(weights or {})
-        unknown = sorted(set(self._weights) - set(self.encoders.values()))
+        names = {
+            encoder["name"]
+            for of_side in self._table["encoders"].values()
+            for encoder in each_recorded(of_side)
+        }
+        unknown = sorted(set(self._weights) - names)
         if unknown:
             raise SpecError(
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
                 f"{self.encoders}"
             )
-        self._readings: dict[Side, EncoderView] = {}
+        self._readings: dict[Side, tuple[EncoderView, ...]] = {}
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Return the name of the encoder of each side, such as `image` or `first_text`."""
-        return {side: encoder["name"] for side, encoder in self._table["encoders"].items()}
+        """Return the name of the encoder of each side, such as `image` or `first_text`.
+
+        Those of a side that reads several stand side by side, joined by `+`.
+        """
+        return {
+            side: "+".join(encoder["name"] for encoder in each_recorded(of_side))
+            for side, of_side in self._table["encoders"].items()
+        }
 
     @property
     def width(self) -> int:
         """Return the number of features of an embedding."""
         return self.adapter.out_width
+
+    def embed(
+        self, items: Sequence[Any], *, side: str, batch_size: int = 32
+    ) -> Float32[np.ndarray, "n embed"]:
+        """Return the unit-length embedding of each item of one of the run's sides.
+
+        Args:
+            items: Texts of a side of texts; of any other files, or contents of files, or of images
+                pictures that are already decoded.
+            side: Name of the side, such as `image`, `text` or `first_text`.
+            batch_size: Items per forward pass of the encoder, at least 1.
+
+        Raises:
+            UnknownNameError: The run has no such side.
+            LightalignError: See `embed_images`.
+        """
+        sides = {run_side.value: run_side for run_side in self._sides}
+        if side not in sides:
+            raise unknown_name("side", side, sides)
+        modality = sides[side].modality
+        kinds: tuple[type, ...] = (str, Path, bytes)
+        if modality is Modality.IMAGE:
+            kinds = (*kinds, Image.Image)
+        if not reader_of(modality).has_files:
+            kinds = (str,)
+        _check_list(items, kinds, "embed", reader_of(modality).plural)
+        return self._embed(sides[side], items, batch_size)
 
     def embed_images(
         self, images: Sequence[str | Path | bytes | Image.Image], *, batch_size: int = 32
@@ -151,17 +191,9 @@ class Embedder:
         """
         _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
         if Modality.IMAGE not in self._sides:
-            raise SpecError(f"{self.folder} aligns two text encoders: it embeds no images")
-        encoder = self.reading(Modality.IMAGE).encoder
+            raise SpecError(f"{self.folder} aligns {in_words(self._sides)}: it embeds no images")
 
-        def prepare(image: str | Path | bytes | Image.Image, name: str) -> Any:
-            if isinstance(image, Image.Image):
-                return encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
-            if isinstance(image, bytes):
-                return encoder.prepare(Item(id=name, data=image))
-            return encoder.prepare(Item(id=name, path=expanded(Path(image))))
-
-        return self._embed(Modality.IMAGE, images, prepare, batch_size)
+        return self._embed(Modality.IMAGE, images, batch_size)
 
     def embed_texts(
         self, texts: Sequence[str], *, side: str | None = None, batch_size: int = 32
@@ -186,20 +218,19 @@ class Embedder:
         """
         _check_list(texts, (str,), "embed_texts", "texts")
         chosen = self._text_side(side)
-        encoder = self.reading(chosen).encoder
 
-        def prepare(text: str, name: str) -> Any:
-            return encoder.prepare(Item(id=name, text=text))
-
-        return self._embed(chosen, texts, prepare, batch_size)
+        return self._embed(chosen, texts, batch_size)
 
     def _text_side(self, name: str | None) -> Side:
         """Return the side of texts called `name`; None will do where there is one."""
         text_sides = {side.value: side for side in self._sides if side.modality is Modality.TEXT}
+        if not text_sides:
+            raise SpecError(f"{self.folder} aligns {in_words(self._sides)}: it embeds no texts")
         if name is None and len(text_sides) > 1:
+            first, second = text_sides
             raise SpecError(
                 f"{self.folder} aligns two text encoders, {self.encoders}: say through which, by "
-                f"side={TextSide.FIRST.value!r} or side={TextSide.SECOND.value!r}"
+                f"side={first!r} or side={second!r}"
             )
         if name is None:
             return Modality.TEXT
@@ -212,22 +243,23 @@ class Embedder:
         self,
         side: Side,
         contents: Sequence[Any],
-        prepare: Callable[[Any, str], Any],
         batch_size: int,
     ) -> Float32[np.ndarray, "n embed"]:
         if batch_size < 1:
             raise SpecError(f"batch_size must be at least 1, found {batch_size}")
-        reading = self.reading(side)
+        readings = self.readings(side)
         names = [_name(content, position) for position, content in enumerate(contents)]
         embeddings = np.empty((len(contents), self.width), dtype=np.float32)
         for start in range(0, len(contents), batch_size):
             chunk = slice(start, start + batch_size)
-            prepared = [
-                prepare(*named_content)
-                for named_content in zip(contents[chunk], names[chunk], strict=True)
-            ]
-            tokens = reading.features(prepared, names[chunk])
-            embeddings[chunk] = self._adapt(tokens, side)
+            streams = []
+            for reading in readings:
+                prepared = [
+                    _prepare(content, name, reading.encoder, side)
+                    for content, name in zip(contents[chunk], names[chunk], strict=True)
+                ]
+                streams.append(reading.features(prepared, names[chunk]))
+            embeddings[chunk] = self._adapt(streams, side)
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
@@ -237,34 +269,56 @@ class Embedder:
             )
         return embeddings
 
-    def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
+    def _adapt(self, streams: Sequence[Tokens], side: Side) -> Float32[np.ndarray, "n embed"]:
         """Return the embeddings of rows, those of one length together: no row is padded."""
-        all_embeddings = np.empty((len(tokens), self.width), dtype=np.float32)
+        all_embeddings = np.empty((len(streams[0]), self.width), dtype=np.float32)
         # padding takes part in presets without a mask: rows of one length need none
-        lengths = tokens.mask.sum(dim=1)
-        for length in torch.unique(lengths).tolist():
-            rows = torch.nonzero(lengths == length)[:, 0]
-            same_length = Tokens(
-                tokens.values[rows][tokens.mask[rows]].reshape(len(rows), length, -1),
-                torch.ones(len(rows), length, dtype=torch.bool),
-            )
-            embeddings = self.adapter.embed(same_length.to(self.device), side)
+        lengths = torch.stack([stream.mask.sum(dim=1) for stream in streams], dim=1)
+        for of_streams in torch.unique(lengths, dim=0):
+            rows = torch.nonzero((lengths == of_streams).all(dim=1))[:, 0]
+            same_length = [
+                Tokens(
+                    stream.values[rows][stream.mask[rows]].reshape(len(rows), length, -1),
+                    torch.ones(len(rows), length, dtype=torch.bool),
+                )
+                for stream, length in zip(streams, of_streams.tolist(), strict=True)
+            ]
+            embeddings = self.adapter.embed(StreamTokens.of(same_length).to(self.device), side)
             all_embeddings[rows.numpy()] = embeddings.cpu().numpy()
         return all_embeddings
 
     def reading(self, side: Side) -> EncoderView:
-        """Return the encoder of a side, with what the training kept of its tokens.
+        """Return the encoder of a side that reads one, with what the training kept of its tokens.
+
+        Raises:
+            SpecError: The side reads several streams.
+            LightalignError: See `embed_images`.
+        """
+        reading, *further = self.readings(side)
+        if further:
+            raise SpecError(
+                f"the {side.label} side of {self.folder.name} reads {len(further) + 1} streams, "
+                "and this takes runs that read one"
+            )
+        return reading
+
+    def readings(self, side: Side) -> tuple[EncoderView, ...]:
+        """Return the encoder of each stream of a side, with what the training kept of its tokens.
 
         Raises:
             LightalignError: See `embed_images`.
         """
         if side not in self._readings:
-            self._readings[side] = self._open(side)
+            stores = self._table["stores"]["train"].get(side.value)
+            streams = recorded_streams(stores, self._table["encoders"][side.value])
+            self._readings[side] = tuple(
+                self._open(side, described, stored) for stored, described in streams
+            )
         return self._readings[side]
 
-    def _open(self, side: Side) -> EncoderView:
-        described: Table = self._table["encoders"][side.value]
-        stored: Table = self._table["stores"]["train"].get(side.value, {})
+    def _open(
+        self, side: Side, described: Mapping[str, Any], stored: Mapping[str, Any]
+    ) -> EncoderView:
         missing = [name for name in _OF_FEATURES if name not in stored]
         if missing:
             raise SpecError(
@@ -302,6 +356,17 @@ class Embedder:
                 f"{_difference(identity, now)}"
             )
         return reading
+
+
+def _prepare(content: Any, name: str, encoder: Encoder[Any], side: Side) -> Any:
+    """Return an item as an encoder takes it: a text, a file, its bytes, or a decoded picture."""
+    if isinstance(content, Image.Image):
+        return encoder.preprocess(upright_rgb(content, item_id=name), item_id=name)
+    if isinstance(content, bytes):
+        return encoder.prepare(Item(id=name, data=content))
+    if not reader_of(side.modality).has_files:
+        return encoder.prepare(Item(id=name, text=content))
+    return encoder.prepare(Item(id=name, path=expanded(Path(content))))
 
 
 def _name(content: object, position: int) -> str:

@@ -176,7 +176,7 @@ class EvaluatedItems:
     @classmethod
     def of(cls, stores: PairDataset, rows: BatchRows) -> "EvaluatedItems":
         """Return some rows of both sides of a split."""
-        readers = zip((stores.first, stores.second), (rows.image, rows.text), strict=True)
+        readers = zip((stores.first, stores.second), (rows.first, rows.second), strict=True)
         place = SplitOfData.of(stores.pair.first.description)
         return cls(place, dict(zip(stores.pair.sides, readers, strict=True)))
 
@@ -204,6 +204,11 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
         comparison.find_texts(train)
         if Modality.IMAGE in examined.sides:
             comparison.find_images(train)
+    leakage.unchecked += [
+        f"copies and near duplicates of {side.label}s: these are looked for among images alone"
+        for side in examined.sides
+        if side.modality not in {Modality.IMAGE, Modality.TEXT}
+    ]
     return leakage
 
 

@@ -16,6 +16,7 @@ from ..common.progress import Progress
 from .course import Course
 from .distributed import ALONE, ProcessGroup
 from .modules import TrainingModules
+from .training_inputs import TrainingInputs
 
 RowsT = TypeVar("RowsT")
 BatchT = TypeVar("BatchT")
@@ -34,6 +35,7 @@ class Surroundings:
         dtype: Type of matrix products.
         scaler: Scales losses whose gradients would vanish in float16; for other types it does not.
         processes: Who trains together; only the first validates.
+        inputs: Stores that another training of the plan has opened, or None.
     """
 
     home: Path
@@ -42,6 +44,7 @@ class Surroundings:
     dtype: torch.dtype
     scaler: torch.amp.GradScaler
     processes: ProcessGroup = ALONE
+    inputs: TrainingInputs | None = None
 
 
 class BatchSource(Protocol[RowsT, LoadedT_co]):

@@ -32,7 +32,8 @@ from .options import TrainPlan
 from .schedule import follow_plateau, learning_rate_factor
 from .tasks import task_of
 from .tasks._open_pairs import OpenPairs
-from .tasks.base import LOSS, Best
+from .tasks.base import Best
+from .training_inputs import TrainingInputs
 from .validation import Validation
 
 
@@ -45,6 +46,7 @@ class Trainer:
         seed: Seed of initialisation, order and dropout.
         device: Where to train.
         processes: Who trains together; only the first validates and writes.
+        inputs: The opened stores of the plan, or None to open them.
 
     Raises:
         SpecError: The data are too few or lack what the task needs, or the preset is wrong.
@@ -59,6 +61,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         processes: ProcessGroup = ALONE,
+        inputs: TrainingInputs | None = None,
     ) -> None:
         self.plan = plan
         self.home = home
@@ -79,6 +82,7 @@ class Trainer:
                 dtype=self.dtype,
                 scaler=self.scaler,
                 processes=processes,
+                inputs=inputs,
             ),
         )
         self.trainable = self.opened.trainable
@@ -318,7 +322,7 @@ class Trainer:
     @property
     def _best(self) -> Best:
         """Return the number that the kept epoch is best in: that of the task, or the loss."""
-        return LOSS if self.options.select_by == "loss" else self.task.best
+        return self.task.best_by(self.options.select_by)
 
     def _selection(self) -> str:
         validated_on = self.opened.validated_on

@@ -14,7 +14,6 @@ from ....adapters.checkpoint import save_adapter
 from ....adapters.objective import TeacherFeatures
 from ....featcache.errors import SpecError
 from ...common.progress import Progress
-from ...inputs.image_text import join_stores
 from ...inputs.pairs import BatchRows, PairDataset
 from ...inputs.store_selection import require_there
 from ...ranking.embeddings import PairedEmbeddings
@@ -26,7 +25,8 @@ from ..negative_queue import NegativeQueue
 from ..open_task import OpenTask, Surroundings
 from ..options import TrainPlan
 from ..step import TrainStep
-from ..validation import Validation, pair_warnings, split_rows
+from ..training_inputs import TrainingInputs
+from ..validation import Validation, pair_warnings
 from .base import Task
 
 
@@ -110,28 +110,24 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
         self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
 
     def _open(self, task: Task, surroundings: Surroundings) -> None:
-        """Join the stores to train on, and those that validate."""
+        """Open the stores to train on and those that validate, unless they are open already."""
         plan = self.plan
-        join = partial(
-            join_stores,
-            home=surroundings.home,
-            residency=plan.options.residency,
-            device=self.device,
-            same_text=plan.options.same_text,
+        validates = surroundings.processes.is_first
+        # the others wait for the first one's numbers, and need neither its readers nor its memory
+        inputs = surroundings.inputs or TrainingInputs.open(
+            plan, home=surroundings.home, device=self.device, validates=validates
         )
-        self.stores = join(plan.stores)
+        self.stores = inputs.stores
         task.check_labels(self.stores.pairs, plan.stores.dataset)
-        self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, surroundings.seed)
+        self.train_rows, held_out = inputs.rows(plan, surroundings.seed)
         if len(self.train_rows) < 2:
             reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
             raise SpecError(
                 f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
                 f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
             )
-        # the others wait for the first one's numbers, and need neither its readers nor its memory
-        if surroundings.processes.is_first:
-            split = join(plan.validation) if plan.validation else None
-            self.validation = Validation.choose(split, self.stores, held_out)
+        if validates:
+            self.validation = Validation.choose(inputs.split, self.stores, held_out)
 
     def _pool_once(self, *, is_float32: bool) -> None:
         """Keep the pooled token of each row where a tower begins with a pool.
@@ -141,6 +137,9 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
         """
         is_on_gpu = self.device.type != "cpu"
         if self.objective.needs_teacher or (self.options.deterministic and is_on_gpu):
+            return
+        # a training before this one may have pooled the same rows
+        if self.stores.pooled:
             return
         self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
         if self.validation is not None and self.validation.stores is not self.stores:
@@ -189,7 +188,7 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
 
     def describe(self, batch: Batch) -> str:
         """Return a few ids of the first side: `images such as ['scene-3', 'scene-8']`."""
-        ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
+        ids = [self.stores.first.ids[row] for row in batch.rows.first[:3].tolist()]
         return f"{self.plan.stores.sides[0].modality.value}s such as {ids}"
 
     def validate(self) -> dict[str, Any]:

@@ -31,15 +31,28 @@ class Best:
     Attributes:
         name: Its name.
         lowest: Whether the lowest is best, as of a loss, or else the highest.
+        title: What it is in words; its name, if empty.
+        digits: Digits after the point that people are shown.
     """
 
     name: str
     lowest: bool = False
+    title: str = ""
+    digits: int = 3
 
     def score(self, validation: Validated) -> float:
         """Return the number, or its negative, such that the higher is the better."""
         value = float(validation[self.name])
         return -value if self.lowest else value
+
+    @property
+    def words(self) -> str:
+        """Return what it is, in words."""
+        return self.title or _words(self.name)
+
+    def shown(self, value: float) -> str:
+        """Return a value of it as people read it."""
+        return f"{value:.{self.digits}f}"
 
 
 LOSS = Best("loss", lowest=True)
@@ -100,6 +113,10 @@ class Task(Numbers, ABC):
 
     sides: ClassVar[Sides | None] = None
     labels: ClassVar[tuple[str, ...]] = ()
+
+    def best_by(self, select_by: str) -> Best:
+        """Return the number that weights are chosen by: the loss, if `loss` was asked for."""
+        return LOSS if select_by == "loss" else self.best
 
     @abstractmethod
     def open(self, plan: TrainPlan, surroundings: Surroundings) -> AnyTask:

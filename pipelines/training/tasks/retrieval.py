@@ -15,7 +15,7 @@ else:
 class Retrieval(PairedTask):
     """Retrieve across two sides, in both directions; the best has the highest sum of recalls."""
 
-    best = Best("recall_sum")
+    best = Best("recall_sum", title="sum of recalls", digits=1)
     curve = Curve("Validation recall", "sum of R@1, R@5 and R@10 both ways, %", "recall_sum")
 
     def measure(self, embeddings: PairedEmbeddings) -> dict[str, Any]:

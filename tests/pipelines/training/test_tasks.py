@@ -21,10 +21,12 @@ from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.inputs.image_text import join_stores
 from lightalign.pipelines.planning import dry_run
+from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
+from lightalign.pipelines.rendering import training
 from lightalign.pipelines.reports.comparison import read_runs, training_curves
 from lightalign.pipelines.reports.run_list import list_runs
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.training import closed_form, train, trainer
+from lightalign.pipelines.training import closed_form, members, train, trainer
 from lightalign.pipelines.training.course import Course
 from lightalign.pipelines.training.log import scalars, summary
 from lightalign.pipelines.training.modules import TrainingModules
@@ -32,7 +34,7 @@ from lightalign.pipelines.training.open_task import OpenTask, Surroundings
 from lightalign.pipelines.training.options import TrainPlan
 from lightalign.pipelines.training.spec import TrainSpec
 from lightalign.pipelines.training.step import OptimiserStep
-from lightalign.pipelines.training.tasks import TASKS, Best, Numbers, Task, task_of
+from lightalign.pipelines.training.tasks import TASKS, Best, Numbers, PairedTask, Task, task_of
 from lightalign.pipelines.training.tasks.retrieval import Retrieval
 
 from .test_course import Notes
@@ -294,3 +296,46 @@ def test_a_closed_form_is_of_pairs(home, monkeypatch):
         SpecError, match=r"\[fit\] solves for pairs, of which this \[task\] has none"
     ):
         quick_train(home, preset="cca", overrides=OPTIONS["overrides"])
+
+
+@pytest.mark.usefixtures("parity")
+def test_members_are_of_pairs(home, monkeypatch):
+    monkeypatch.setattr(train, "task_of", lambda table: Parity())
+    with pytest.raises(SpecError, match=r"--seeds shares the stores of pairs, of which this"):
+        quick_train(home, **OPTIONS, seeds=2)
+    assert not run_folder.runs_folder(home).exists()
+
+
+class Closeness(PairedTask):
+    """Bring what belongs together close: the best has the highest mean cosine, in [-1, 1]."""
+
+    best = Best("closeness", title="mean cosine", digits=2)
+
+    def measure(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
+        relevance = embeddings.seconds_of_first
+        firsts = np.repeat(np.arange(len(relevance)), relevance.counts)
+        cosines = (embeddings.first[firsts] * embeddings.second[relevance.rows]).sum(axis=1)
+        return {"closeness": float(cosines.mean())}
+
+
+@pytest.mark.parametrize("ensemble", [None, "average"])
+def test_members_and_their_average_are_measured_and_told_by_the_task(home, monkeypatch, ensemble):
+    for module in (trainer, train, members, training):
+        monkeypatch.setattr(module, "task_of", lambda table: Closeness())
+    trained = quick_train(home, **OPTIONS, seeds=2, ensemble=ensemble)
+    report = trained.report
+    values = [member["best"]["validation"]["closeness"] for member in report["members"]]
+    measured = report["best"]["validation"]["closeness"]
+    # the cosines of the average are the mean of those of the members
+    expected = np.mean(values) if ensemble else max(values)
+    assert measured == pytest.approx(expected, abs=1e-6)
+    assert list(report["spread"]) == ["loss", "closeness"]
+    lines = training.train_lines(trained)
+    assert f", validation mean cosine {values[0]:.2f}" in lines[0]
+    assert lines[2].startswith(f"mean cosine of one seed {np.mean(values):.2f} on average")
+    assert lines[3].endswith(f", validation mean cosine {measured:.2f}")
+
+
+def test_a_task_is_chosen_by_its_best_or_by_the_loss():
+    assert Closeness().best_by("recall") is Closeness.best
+    assert Closeness().best_by("loss") == Best("loss", lowest=True)
