@@ -20,13 +20,13 @@ from ...featcache.store import trust
 from ..common import stopping
 from ..common.progress import Progress
 from ..common.versions import library_versions
-from ..ranking.recall import headline_recalls
 from ..runs import run_folder
 from .fit import fit
 from .log import RunLog
 from .options import TrainPlan
 from .spec import TrainReport, TrainSpec
-from .trainer import TrainingInputs
+from .tasks import Best, PairedTask, task_of
+from .training_inputs import TrainingInputs
 from .validation import Validation
 
 # of a report: what all members have in common
@@ -89,6 +89,8 @@ def fit_members(
         LightalignError: See `fit`; or a file of a finished member is damaged or missing.
     """
     assert spec.seeds is not None, "others have no members"
+    task = task_of(plan.table)
+    assert isinstance(task, PairedTask), "others were refused"
     device = resolve_device(spec.device)
     shared_plan = replace(plan, holdout_seed=spec.seed)
     seeds = range(spec.seed, spec.seed + spec.seeds)
@@ -105,14 +107,15 @@ def fit_members(
                 _fit_member(spec, shared_plan, folder, resolved, label, seed=seed, inputs=inputs)
             )
             stopping.keep(run_folder.kept_of(folder, spec.home))
-        best = max(range(len(reports)), key=lambda place: _score(plan, reports[place]))
+        chosen_by = task.best_by(plan.options.select_by)
+        best = max(range(len(reports)), key=lambda place: _score(chosen_by, reports[place]))
         members = [run_folder.member_folder(folder, seed) for seed in seeds]
         if spec.ensemble is None:
             results = _keep_best(folder, members[best], reports[best])
         else:
             _, held_out = inputs.rows(shared_plan, spec.seed)
             validation = Validation.choose(inputs.split, inputs.stores, held_out)
-            results = _average(folder, members, validation, best=best, device=device)
+            results = _average(folder, members, validation, task=task, best=best, device=device)
         report = {
             "kind": "train",
             **results,
@@ -173,14 +176,10 @@ def _fit_member(
     ).report
 
 
-def _score(plan: TrainPlan, report: Mapping[str, Any]) -> float:
+def _score(chosen_by: Best, report: Mapping[str, Any]) -> float:
     """Return what the best member has most of; without a validation all are equal."""
     validation = report["best"].get("validation")
-    if validation is None:
-        return 0.0
-    if plan.options.select_by == "loss":
-        return -float(validation["loss"])
-    return float(validation["recall_sum"])
+    return 0.0 if validation is None else chosen_by.score(validation)
 
 
 def _keep_best(folder: Path, member: Path, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,6 +195,7 @@ def _average(
     members: Sequence[Path],
     validation: Validation | None,
     *,
+    task: PairedTask,
     best: int,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _average(
     record: dict[str, Any] = {"epoch": 0, "members": len(members)}
     if validation is not None:
         embeddings = validation.embed(adapter.to(device), device)
-        record["validation"] = headline_recalls(embeddings)
+        record["validation"] = task.measure(embeddings)
     with RunLog(folder, tensorboard=False) as log:
         log.go_on(epochs=0, next_step=0)
         log.append(record)
