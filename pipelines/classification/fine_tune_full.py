@@ -33,6 +33,7 @@ from ..training.log import RunLog
 from ..training.schedule import cosine_with_warmup
 from ..training.step import OptimiserStep
 from .classifiers import scaling
+from .fine_tune_numbers import HeldOutImages
 from .fine_tune_protocol import Protocol
 from .fine_tune_spec import FineTuneSpec
 from .sgd_head import score_rows
@@ -57,6 +58,8 @@ class FullProtocol(Protocol):
         "fine_tuned": "adapter and head together, as they were kept",
         "epoch_n": "after n epochs of the training, the best by held-out training images",
     }
+
+    held_numbers: ClassVar[HeldOutImages] = HeldOutImages()
 
     def __init__(self, spec: FineTuneSpec, start: TrainedRun, train: LabelledImages) -> None:
         super().__init__(spec, start, train)
@@ -132,23 +135,21 @@ class FullProtocol(Protocol):
                 validation = record["validation"]
                 line["x"].append(epoch)
                 line["y"].append(validation["top_1"])
-                progress.note(
-                    f"epoch {epoch}/{options.epochs}: loss {record['loss']:.3f}, held-out top-1 "
-                    f"{validation['top_1']:.1f} %"
-                )
-                # few held-out images often give equal accuracies: then the lower loss decides
-                score = (validation["top_1"], -validation["loss"])
-                if not counts.best or score > self._score(counts.best):
+                words = self.held_numbers.words(validation)
+                progress.note(f"epoch {epoch}/{options.epochs}: loss {record['loss']:.3f}, {words}")
+                score = self.held_numbers.score
+                if not counts.best or score(validation) > score(counts.best["validation"]):
                     counts.best = record
                     self.save(folder, self.head)
         lines = {"held-out training images": line}
+        held_out = f"{len(self.held)} held-out training images"
         title = "top-1 while fine-tuning"
         self.curves = [{"title": title, "x_label": "epoch", "y_label": "%", "lines": lines}]
         return {
             "best": counts.best,
             "epochs": counts.epoch,
             "steps": counts.step,
-            "selected_by": f"top_1 on {len(self.held)} held-out training images",
+            "selected_by": f"{self.held_numbers.best.name} on {held_out}",
             "num_parameters": sum(value.numel() for value in self.trained.values()),
             "trained": {name: value.numel() for name, value in self.trained.items()},
             "largest_gradients": dict(self.reached.largest),
@@ -170,10 +171,6 @@ class FullProtocol(Protocol):
         embeddings = self.embed(adapter.to(self.device), test, test.rows)
         numbers = self.numbers(head.to(self.device), embeddings, test)
         return {"fine_tuned": {f"epoch_{self.counts.best['epoch']}": numbers}}
-
-    @staticmethod
-    def _score(record: dict[str, Any]) -> tuple[float, float]:
-        return record["validation"]["top_1"], -record["validation"]["loss"]
 
     def _leave_out_missed(self) -> Reached:
         """Return what the gradient of the first batch reaches; nothing else is trained."""

@@ -35,7 +35,7 @@ def training_keys() -> Keys:
         "unpaired.teacher.OPTION": "Part or option of the closed form that unpaired items have.",
     }
     keys = [(key, _field(key, help)) for key, help in parts.items()]
-    keys += [(key, _field(key)) for key in ("title", "source", "check.NAME")]
+    keys += [(key, _field(key)) for key in ("title", "source", "check.NAME", "task.OPTION")]
     tables = (
         ("train", TrainOptions),
         (UNPAIRED, UnpairedOptions),

@@ -17,8 +17,8 @@ Run = Annotated[str, typer.Argument(help="Name of a run, as `runs list` prints i
 def runs_list(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
     """List all runs, newest first: what they are, what they measured, what they take."""
     from ..rendering.tables import rows_table
+    from ..reports.run_list import list_runs, run_rows
     from ..runs.run_folder import runs_folder
-    from ..runs.run_list import list_runs, run_rows
 
     listed = list_runs(home)
     empty = f"no runs in {runs_folder(home)}"
@@ -35,7 +35,7 @@ def runs_list(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
 @command()
 def runs_show(output: CommandOutput, *, run: Run, home: Home = DEFAULT_HOME) -> None:
     """Show one run: its state, what it was trained on and by, and all its evaluations."""
-    from ..runs.run_list import describe_run
+    from ..reports.run_list import describe_run
 
     described = describe_run(home, run)
     shown = json.dumps(described, indent=2, default=str)

@@ -20,7 +20,6 @@ from ..inputs.pairs import BatchRows
 from ..runs import run_folder
 from ..training.batches import GROUPS
 from ..training.distil_options import DISTIL
-from ..training.first_tokens import check_first_tokens
 from ..training.plan import resolve
 from ..training.spec import TrainSpec
 from ..training.trainer import Trainer
@@ -74,7 +73,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
         )
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
-    notes = check_first_tokens(trainer.adapter, trainer.stores, device=device)
+    notes = trainer.pairs.check_features()
     for note in (*notes, *trainer.notes):
         progress.note(note)
     progress.note("timing some steps")
@@ -222,6 +221,7 @@ def _time_validation(trainer: Trainer) -> float:
     sample.measure(
         trainer.adapter,
         trainer.objective,
+        measure=trainer.pairs.measure,
         batch_size=trainer.options.batch_size,
         device=trainer.device,
         teacher=teacher,

@@ -17,7 +17,7 @@ from ...adapters.klot import Klot
 from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
 from ...adapters.positives import Positives
 from ...adapters.preset import preset_of
-from ...featcache.config import Table, build
+from ...featcache.config import Table
 from ...featcache.encoders.card import EncoderCard
 from ...featcache.encoders.references import find_card
 from ...featcache.errors import SpecError
@@ -33,7 +33,7 @@ from ..training.mixup import MixupOptions
 from ..training.modules import TrainingModules, build_trainable
 from ..training.options import TrainOptions, resolve_preset
 from ..training.step import TrainStep
-from ..training.unpaired_options import UNPAIRED, UnpairedOptions
+from ..training.unpaired_options import UNPAIRED, UnpairedOptions, unpaired_options
 from .spec import PlanSpec
 
 
@@ -155,7 +155,7 @@ class PlannedStep:
     @property
     def unpaired_options(self) -> UnpairedOptions:
         """Return the `[unpaired]` table of a preset that has one."""
-        return build(UnpairedOptions, self.table[UNPAIRED], where=f"[{UNPAIRED}]")
+        return unpaired_options(self.table)
 
     @property
     def teacher_widths(self) -> dict[Side, int]:

@@ -16,6 +16,7 @@ from ..extraction.reports import Estimate, ExtractReport
 from ..inputs.store_selection import recorded_sides
 from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
+from ..training.tasks import Best, task_of
 from .tables import rows_table
 
 _KEY_DIGITS = 12  # as in the name of its folder
@@ -222,24 +223,25 @@ def train_lines(trained: TrainReport) -> list[str]:
 
 def _member_lines(report: Mapping[str, Any]) -> list[str]:
     """Return a line of each member of a run of several seeds, and what its adapter is."""
+    best = task_of(report["spec"]).best
     lines = []
     for member in report["members"]:
-        best = member["best"]
-        lines.append(f"seed {member['seed']}: kept epoch {best['epoch']}{_sum_of_recalls(best)}")
-    if total := report["spread"].get("recall_sum"):
+        record = member["best"]
+        lines.append(f"seed {member['seed']}: kept epoch {record['epoch']}{_shown(best, record)}")
+    if spread := report["spread"].get(best.name):
         lines.append(
-            f"sum of recalls of one seed {total['mean']:.1f} on average, with a standard deviation "
-            f"of {total['deviation']:.1f}"
+            f"{best.words} of one seed {best.shown(spread['mean'])} on average, with a standard "
+            f"deviation of {best.shown(spread['deviation'])}"
         )
     what = f"the best of {len(report['members'])} seeds"
     if "student" in report:
         what = f"a student of {len(report['members'])} seeds"
-        taught_by = _sum_of_recalls(report["student"]["taught_by"])
+        taught_by = _shown(best, report["student"]["taught_by"])
         lines.append(f"average of them{taught_by or ': not validated'}")
     elif "ensemble" in report:
         what = f"the {report['ensemble']} of {len(report['members'])} seeds"
     parameters = f"{report['num_parameters']:,} parameters"
-    lines.append(f"adapter: {what}, {parameters}{_sum_of_recalls(report['best'])}")
+    lines.append(f"adapter: {what}, {parameters}{_shown(best, report['best'])}")
     counted = _counted(recorded_sides(report["spec"]["stores"]["train"]))
     lines.append(
         f"trained on {report['num_images']} {counted} in {report['seconds']:.1f} s; "
@@ -248,9 +250,9 @@ def _member_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _sum_of_recalls(record: Mapping[str, Any]) -> str:
-    total = record.get("validation", {}).get("recall_sum")
-    return "" if total is None else f", validation sum of recalls {total:.1f}"
+def _shown(best: Best, record: Mapping[str, Any]) -> str:
+    value = record.get("validation", {}).get(best.name)
+    return "" if value is None else f", validation {best.words} {best.shown(value)}"
 
 
 def exported_lines(exported: ExportedRun) -> list[str]:

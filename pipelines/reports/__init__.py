@@ -1,7 +1,7 @@
-"""Write one page about some runs: their numbers side by side, plots, and the worst answers.
+"""List the runs of a home, and write one page about some: numbers side by side, plots, failures.
 
-`report` renders the page; `comparison` collects what stands in it, and `failure_pictures` finds
-the items behind the worst answers.
+`run_list` lists them; `report` renders the page, `comparison` collects what stands in it, and
+`failure_pictures` finds the items behind the worst answers.
 """
 
 from typing import TYPE_CHECKING

@@ -13,8 +13,11 @@ from ...featcache.home import expanded
 from ..metrics.number import SCHEMA, cells_of
 from ..runs import run_folder
 from ..runs.log_reading import read_log
-from ..runs.run_list import way_out
 from ..runs.schemas import check_evaluation
+from ..training.tasks import Curve
+from .run_list import numbers_of, way_out
+
+_TRAINING_LOSS = Curve("Training loss", "loss", "loss")
 
 
 @dataclass(frozen=True)
@@ -152,27 +155,33 @@ def compare(parts: Sequence[RunPart]) -> list[Compared]:
 
 
 def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
-    """Return plots over the epochs: the loss, and whatever validation measured."""
-    plots = []
-    for title, key in (("Training loss", "loss"), ("Validation recall", "validation")):
-        lines = {}
-        for part in parts:
-            points = [(line["epoch"], _number(line.get(key))) for line in part.epochs]
-            measured = [(epoch, value) for epoch, value in points if value is not None]
+    """Return plots over the epochs: the loss, and of validation what the task of a run shows."""
+    lines: dict[Curve, dict[str, Any]] = {_TRAINING_LOSS: {}}
+    for part in parts:
+        if not part.epochs:
+            continue
+        validations = [
+            {**line.get("validation", {}), "epoch": line["epoch"]} for line in part.epochs
+        ]
+        curve = numbers_of(part.report["spec"]).curve
+        for plot, records in ((_TRAINING_LOSS, part.epochs), (curve, validations)):
+            if plot is None:
+                continue
+            points = [(record["epoch"], record.get(plot.name)) for record in records]
+            measured = [(epoch, value) for epoch, value in points if _is_number(value)]
             if measured:
                 x, y = zip(*measured, strict=True)
-                lines[part.name] = {"x": list(x), "y": list(y)}
-        if lines:
-            label = "loss" if key == "loss" else "sum of R@1, R@5 and R@10 both ways, %"
-            plots.append({"title": title, "x_label": "epoch", "y_label": label, "lines": lines})
-    return plots
+                line = {"x": list(x), "y": [float(value) for value in y]}
+                lines.setdefault(plot, {})[part.name] = line
+    return [
+        {"title": plot.title, "x_label": "epoch", "y_label": plot.label, "lines": of_runs}
+        for plot, of_runs in lines.items()
+        if of_runs
+    ]
 
 
-def _number(value: Any) -> float | None:
-    """Return a logged number, or the sum of recalls of a logged validation."""
-    if isinstance(value, Mapping):
-        value = value.get("recall_sum")
-    return float(value) if isinstance(value, int | float) else None
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _counted(path: tuple[str, ...]) -> list[tuple[int, int, str]]:

@@ -99,6 +99,7 @@ class _SpecParts(TypedDict):
     check: NotRequired[dict[str, Any]]
     towers: NotRequired[dict[str, dict[str, Any]]]
     objective: NotRequired[dict[str, Any]]
+    task: NotRequired[dict[str, Any]]
     fit: NotRequired[dict[str, Any]]
     start: NotRequired[dict[str, Any]]
     unpaired: NotRequired[dict[str, Any]]
@@ -121,7 +122,7 @@ class RunSpec(_SpecParts):
     """Content of `run.toml`: all keys that a training or a fine-tuning writes.
 
     `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
-    `[objective]`, `[fit]`, `[start]` and `[unpaired]` are those of a preset.
+    `[objective]`, `[task]`, `[fit]`, `[start]` and `[unpaired]` are those of a preset.
     """
 
     stores: StoresRecord

@@ -18,10 +18,11 @@ from ...adapters.steps.relative import Relative
 from ...featcache.errors import SpecError
 from ..common.progress import Progress
 from ..inputs.image_text import join_stores
-from ..ranking.recall import headline_recalls
+from .first_tokens import check_first_tokens
 from .initialise import SLOT, ClosedFormLayers, fit_steps
 from .log import RunLog
 from .options import TrainPlan
+from .tasks import PairedTask, task_of
 from .validation import Validation, pair_warnings, split_rows
 
 
@@ -40,17 +41,23 @@ class ClosedForm:
 
     Raises:
         SpecError: A tower has no such slot, or something behind it, or another than the method
-            fills.
+            fills; or the task is of no pairs, or lacks a label.
+        UnknownNameError: There is no such task.
     """
 
     def __init__(self, plan: TrainPlan, *, home: Path, seed: int, device: torch.device) -> None:
         self.plan = plan
         self.seed = seed
         self.device = device
+        task = task_of(plan.table)
+        if not isinstance(task, PairedTask):
+            raise SpecError("[fit] solves for pairs, of which this [task] has none")
+        self.task = task
         same_text = plan.options.same_text
         self.stores = join_stores(
             plan.stores, home=home, residency=plan.options.residency, same_text=same_text
         )
+        task.check_labels(self.stores.pairs, plan.stores.dataset)
         self.rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
         split = None
         if plan.validation:
@@ -87,8 +94,8 @@ class ClosedForm:
         record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
         if self.validation is not None:
             embeddings = self.validation.embed(self.adapter, device=self.device)
-            record["validation"] = headline_recalls(embeddings)
-        with RunLog(folder, tensorboard=tensorboard) as log:
+            record["validation"] = self.task.measure(embeddings)
+        with RunLog(folder, tensorboard=tensorboard, numbers=self.task) as log:
             log.go_on(epochs=0, next_step=0)
             log.append(record)
         return {
@@ -103,6 +110,14 @@ class ClosedForm:
             "warnings": warnings,
             "seconds": time.perf_counter() - began,
         }
+
+    def check_features(self) -> list[str]:
+        """Return a line for each tower that reads first tokens that are the same in all rows.
+
+        Raises:
+            SpecError: A tower reads nothing else.
+        """
+        return check_first_tokens(self.adapter, self.stores, device=self.device)
 
     @torch.no_grad()
     def _fill_anchors(self, solver: AnchorSolver) -> int:

@@ -5,8 +5,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...featcache.config import Table, fingerprint
 from ...featcache.errors import SpecError
 from ...featcache.regular_files import is_there
@@ -17,10 +15,10 @@ from ..common.versions import library_versions
 from ..runs import run_folder
 from .closed_form import ClosedForm
 from .distributed import joined
-from .first_tokens import check_first_tokens
 from .options import TrainPlan
 from .spec import TrainReport, TrainSpec
-from .trainer import Trainer, TrainingInputs
+from .trainer import Trainer
+from .training_inputs import TrainingInputs
 
 
 def fit(
@@ -62,7 +60,7 @@ def fit(
                 processes=processes,
                 inputs=inputs,
             )
-        notes = _notes_of_first_tokens(trainer, device, is_begun=is_begun)
+        notes = _feature_notes(trainer, is_begun=is_begun)
         # a process that cannot train ends all of them before anything is written
         processes.barrier()
 
@@ -100,16 +98,14 @@ def fit(
         return TrainReport(folder=folder, report=processes.broadcast_from_rank0(end))
 
 
-def _notes_of_first_tokens(
-    trainer: ClosedForm | Trainer, device: torch.device, *, is_begun: bool
-) -> list[str]:
-    """Return warnings of first tokens; a training that is begun can be given no other steps.
+def _feature_notes(trainer: ClosedForm | Trainer, *, is_begun: bool) -> list[str]:
+    """Return warnings of features; a training that is begun can be given no other steps.
 
     Raises:
-        SpecError: A tower of a new training reads nothing else.
+        SpecError: A tower of a new training learns nothing from what it reads.
     """
     try:
-        return check_first_tokens(trainer.adapter, trainer.stores, device=device)
+        return trainer.check_features()
     except SpecError as error:
         if not is_begun:
             raise

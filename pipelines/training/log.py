@@ -19,7 +19,9 @@ from ...featcache.regular_files import check_regular, read_regular
 from ...featcache.writing import naming
 from ..runs import run_folder
 from ..runs.state_record import LogPromise
+from .tasks.base import Numbers
 
+PLAIN = Numbers()
 EVENTS = "tensorboard.summary.writer.record_writer"  # what frames events
 
 
@@ -48,13 +50,22 @@ class RunLog:
         folder: The run folder.
         tensorboard: Whether to write the scalars of each record, too.
         writes: Whether to write anything; of several processes the first one does.
+        numbers: How TensorBoard calls what a validation measured.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tensorboard: bool,
+        writes: bool = True,
+        numbers: Numbers = PLAIN,
+    ) -> None:
         self._lines = folder / run_folder.LOG
         self._place = folder / run_folder.TENSORBOARD
         self._tensorboard = tensorboard
         self._writes = writes
+        self._numbers = numbers
         self._events: _Events | None = None
 
     def __enter__(self) -> "RunLog":
@@ -103,7 +114,7 @@ class RunLog:
             with self._lines.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         if self._events is not None:
-            self._events.append(scalars(record), step=record.get("step", 0))
+            self._events.append(scalars(record, self._numbers), step=record.get("step", 0))
 
 
 class _Events:
@@ -159,7 +170,7 @@ class _Events:
         self._records.write(event.SerializeToString())
 
 
-def scalars(record: dict[str, Any]) -> dict[str, float]:
+def scalars(record: dict[str, Any], validated: Numbers = PLAIN) -> dict[str, float]:
     """Return the numbers of a record by the names under which TensorBoard shows them.
 
     `train/waiting` is the share of the epoch in which the next batch was not ready, in [0, 1].
@@ -174,25 +185,16 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
             "train/images_per_second": record["images_per_second"],
             "train/waiting": record["seconds_waiting"] / record["seconds"],
         }
-    for name, value in record.get("validation", {}).items():
-        if isinstance(value, dict):
-            numbers |= {f"validation/{name}/R@{rank}": recall for rank, recall in value.items()}
-        else:
-            numbers[f"validation/{name}"] = value
+    of_validation = validated.scalars(record.get("validation", {}))
+    numbers |= {f"validation/{name}": value for name, value in of_validation.items()}
     return numbers
 
 
-def summary(record: dict[str, Any], epochs: int) -> str:
-    """Return the record of an epoch in one line."""
+def summary(record: dict[str, Any], epochs: int, numbers: Numbers = PLAIN) -> str:
+    """Return the record of an epoch in one line, in which `numbers` says what was validated."""
     text = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}"
     if "validation" in record:
-        validation = record["validation"]
-        recalls = [
-            f"{direction.replace('_', ' ')} {recall['1']:.1f} %"
-            for direction, recall in validation.items()
-            if isinstance(recall, dict)
-        ]
-        text += f", validation R@1 {', '.join(recalls)}"
+        text += f", {numbers.words(record['validation'])}"
     if "scale" in record["parts"]:
         text += f", scale {record['parts']['scale']:.1f}"
     waiting = record["seconds_waiting"] / record["seconds"]

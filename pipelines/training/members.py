@@ -20,14 +20,14 @@ from ...featcache.store import trust
 from ..common import stopping
 from ..common.progress import Progress
 from ..common.versions import library_versions
-from ..ranking.recall import headline_recalls
 from ..runs import run_folder
 from .distil_options import DISTIL
 from .fit import fit
 from .log import RunLog
 from .options import TrainPlan
 from .spec import TrainReport, TrainSpec
-from .trainer import TrainingInputs
+from .tasks import Best, PairedTask, task_of
+from .training_inputs import TrainingInputs
 from .validation import Validation
 
 # of reports: what is summed over all that were trained, and what members have in common
@@ -91,6 +91,8 @@ def fit_members(
         LightalignError: See `fit`; or a file of a finished member is damaged or missing.
     """
     assert spec.seeds is not None, "others have no members"
+    task = task_of(plan.table)
+    assert isinstance(task, PairedTask), "others were refused"
     device = resolve_device(spec.device)
     shared_plan = replace(plan, holdout_seed=spec.seed)
     seeds = range(spec.seed, spec.seed + spec.seeds)
@@ -107,7 +109,8 @@ def fit_members(
                 _fit_member(spec, shared_plan, folder, resolved, label, seed=seed, inputs=inputs)
             )
             stopping.keep(run_folder.kept_of(folder, spec.home))
-        best = max(range(len(reports)), key=lambda place: _score(plan, reports[place]))
+        chosen_by = task.best_by(plan.options.select_by)
+        best = max(range(len(reports)), key=lambda place: _score(chosen_by, reports[place]))
         members = [run_folder.member_folder(folder, seed) for seed in seeds]
         _, held_out = inputs.rows(shared_plan, spec.seed)
         validation = Validation.choose(inputs.split, inputs.stores, held_out)
@@ -128,11 +131,11 @@ def fit_members(
                 **_keep_best(folder, run_folder.member_folder(folder, seeds.stop), trained[-1]),
                 "student": {
                     "seed": seeds.stop,
-                    "taught_by": _measured(ensemble, validation, device),
+                    "taught_by": _measured(ensemble, validation, task, device),
                 },
             }
         else:
-            results = _average(folder, members, validation, best=best, device=device)
+            results = _average(folder, members, validation, task=task, best=best, device=device)
         report = {
             "kind": "train",
             **results,
@@ -194,14 +197,10 @@ def _fit_member(
     ).report
 
 
-def _score(plan: TrainPlan, report: Mapping[str, Any]) -> float:
+def _score(chosen_by: Best, report: Mapping[str, Any]) -> float:
     """Return what the best member has most of; without a validation all are equal."""
     validation = report["best"].get("validation")
-    if validation is None:
-        return 0.0
-    if plan.options.select_by == "loss":
-        return -float(validation["loss"])
-    return float(validation["recall_sum"])
+    return 0.0 if validation is None else chosen_by.score(validation)
 
 
 def _keep_best(folder: Path, member: Path, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,6 +216,7 @@ def _average(
     members: Sequence[Path],
     validation: Validation | None,
     *,
+    task: PairedTask,
     best: int,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _average(
     adapter = _ensemble(members)
     _, objective, table = load_adapter(members[best])
     save_adapter(folder, adapter, objective, table={**table, MEMBERS: len(members)})
-    measured = _measured(adapter.to(device), validation, device)
+    measured = _measured(adapter.to(device), validation, task, device)
     record = {"epoch": 0, "members": len(members), **measured}
     with RunLog(folder, tensorboard=False) as log:
         log.go_on(epochs=0, next_step=0)
@@ -241,12 +241,12 @@ def _ensemble(members: Sequence[Path]) -> Adapter:
 
 
 def _measured(
-    adapter: Adapter, validation: Validation | None, device: torch.device
+    adapter: Adapter, validation: Validation | None, task: PairedTask, device: torch.device
 ) -> dict[str, Any]:
     """Return the `validation` of an ensemble; nothing where no pairs validate."""
     if validation is None:
         return {}
-    return {"validation": headline_recalls(validation.embed(adapter, device))}
+    return {"validation": task.measure(validation.embed(adapter, device))}
 
 
 def spread(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

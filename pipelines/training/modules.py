@@ -1,7 +1,7 @@
 """Modules that a training changes, built from its tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -23,27 +23,32 @@ from .options import TrainOptions
 
 @dataclass(frozen=True)
 class TrainingModules:
-    """Modules of a training, with the optimiser and the moving average, if any, of both."""
+    """Modules of a training, with the optimiser and the moving average, if any, of all.
+
+    Attributes:
+        heads: What a task trains beside adapter and objective, by name.
+    """
 
     adapter: Adapter
     objective: Objective
     optimiser: torch.optim.Optimizer
     average: MovingAverage | None
+    heads: Mapping[str, torch.nn.Module] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Return both modules by name."""
-        return {"adapter": self.adapter, "objective": self.objective}
+        """Return all modules by name."""
+        return {"adapter": self.adapter, "objective": self.objective, **self.heads}
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return the parameters of both modules."""
-        return [*self.adapter.parameters(), *self.objective.parameters()]
+        """Return the parameters of all modules."""
+        return [value for module in self.modules.values() for value in module.parameters()]
 
     @property
     def num_parameters(self) -> int:
         """Return how many numbers are trained."""
-        return count_parameters(self.adapter) + count_parameters(self.objective)
+        return sum(map(count_parameters, self.modules.values()))
 
 
 def build_trainable(

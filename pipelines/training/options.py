@@ -18,7 +18,10 @@ from .mixup import MixupOptions
 from .unpaired_options import UNPAIRED, UnpairedOptions
 
 PRESET_KEYS = frozenset(
-    {"title", "source", "check", "towers", "objective", "train", "fit", "start", UNPAIRED, DISTIL}
+    {
+        *("title", "source", "check", "task", "towers", "objective", "train", "fit", "start"),
+        *(UNPAIRED, DISTIL),
+    }
 )
 _SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -48,7 +51,8 @@ class TrainOptions:
         accumulate: It makes steps larger, but each loss still has the negatives of its own batch
             only: for more of those, raise `batch_size` and set `chunk_size`.
         ema: The averaged weights are validated and kept.
-        select_by: `recall` is the sum of R@1, 5 and 10 both ways.
+        select_by: `recall` is what the task of the preset is best in: of retrieval the sum of R@1,
+            5 and 10 both ways.
         deterministic: On a GPU the other operations are faster.
         validation: `auto` is the split `val` where its stores are there, else `0.1`.
         queue: As many texts are kept, too.
@@ -164,8 +168,8 @@ class TrainPlan:
     """Resolved settings of one training: nothing in it is a default any more.
 
     Attributes:
-        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`; `unpaired`
-            with all that it says by default.
+        table: Preset with fusion and overrides applied: `towers`, `objective`, `train`; `task` of
+            another task than retrieval; `unpaired` with all that it says by default.
         options: Its `[train]` table.
         stores: Stores to train on.
         validation: Stores to validate on, or None.
@@ -210,7 +214,7 @@ def resolve_preset(
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
-    for name in ("towers", "objective", *({"fit", "start"} & set(table))):
+    for name in ("towers", "objective", *({"fit", "start", "task"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
     if {"fit", "start"} <= set(table):

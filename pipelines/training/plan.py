@@ -26,6 +26,7 @@ from .distil_options import DISTIL, DistilOptions
 from .log import require_tensorboard
 from .options import TrainPlan, resolve_preset
 from .spec import TrainSpec
+from .tasks import PairedTask, task_of
 from .unpaired_options import UNPAIRED, UnpairedOptions
 
 HOLDOUT = 0.1  # share of the training images that validate where there is no split for it
@@ -36,7 +37,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
 
     Raises:
         SpecError: A preset, override or option is wrong.
-        UnknownNameError: There is no such preset, fusion or part.
+        UnknownNameError: There is no such preset, fusion, part or task.
         StoreNotFoundError: No two stores match.
         MissingExtraError: A package that an option needs is not installed.
     """
@@ -49,6 +50,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     )
     sides = sides_asked(by_side)
     table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, sides=sides)
+    task_of(table).check_sides(sides)
     data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery.of(data, "train", by_side)
     chosen = None
@@ -116,6 +118,10 @@ def _with_unpaired(
         raise SpecError(
             "[fit] is a training in closed form: it has no steps that would learn from unpaired "
             "items; leave out --unpaired-images and --unpaired-texts"
+        )
+    if not isinstance(task_of(table), PairedTask):
+        raise SpecError(
+            "--unpaired-images and --unpaired-texts go beside pairs, of which this [task] has none"
         )
     for side, entry in unpaired.entries.items():
         stored = entry.description

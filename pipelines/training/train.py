@@ -17,6 +17,7 @@ from ..runs.provenance import command_of, describe_encoders, describe_pair, desc
 from .options import PRESET_KEYS, TrainOptions, TrainPlan
 from .plan import HOLDOUT, resolve
 from .spec import TrainReport, TrainSpec
+from .tasks import PairedTask, task_of
 from .unpaired_options import UNPAIRED
 
 
@@ -47,11 +48,13 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
 
 
 def _require_seeds_matter(plan: TrainPlan) -> None:
-    """Refuse several seeds of a training that has none, or in several processes."""
+    """Refuse several seeds of a training that has none or no pairs, or in several processes."""
     if "fit" in plan.table:
         raise SpecError(
             "--seeds is for presets that take steps, and this one is solved: leave it out"
         )
+    if not isinstance(task_of(plan.table), PairedTask):
+        raise SpecError("--seeds shares the stores of pairs, of which this [task] has none")
     if Launch.of_environment().count > 1:
         raise SpecError("--seeds trains in one process: run it without torchrun")
 

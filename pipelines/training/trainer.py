@@ -1,11 +1,10 @@
-"""The training loop: batches from the cache, one objective, the best weights by validation."""
+"""The training loop: batches from the cache, one task, the best weights by its validation."""
 
 import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,74 +14,27 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ...adapters.adapter import Adapter
-from ...adapters.checkpoint import save_adapter
-from ...adapters.klot import Klot
 from ...adapters.objective import TeacherFeatures
-from ...featcache.config import build
 from ...featcache.errors import DivergedError, SpecError
 from ..common import stopping
 from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
-from ..inputs.image_text import join_stores
-from ..inputs.pairs import BatchRows, PairDataset
-from ..inputs.store_selection import require_entries_there, require_there
+from ..inputs.pairs import PairDataset
 from ..runs import run_folder
 from ..runs.log_reading import require_log
-from .batches import Batch, Batches
 from .checkpoint import TrainingState, load_state, restoring, save_state
 from .course import single_step_warning
-from .distil_options import distil_of
 from .distributed import ALONE, ProcessGroup
-from .initialise import ClosedFormInit
-from .linear_teacher import LinearTeacher
 from .log import RunLog, summary
-from .modules import build_trainable
-from .negative_queue import NegativeQueue
+from .open_task import AnyTask, Surroundings
 from .options import TrainPlan
 from .schedule import follow_plateau, learning_rate_factor
-from .step import TrainStep
-from .unpaired import UnpairedBatches
-from .unpaired_options import UNPAIRED, UnpairedOptions
-from .validation import Validation, pair_warnings, split_rows
-
-
-@dataclass(frozen=True)
-class TrainingInputs:
-    """Stores of a training, opened; several trainings of one plan may share them.
-
-    Attributes:
-        stores: What is trained on.
-        split: What validates, of a split of its own, or None.
-        ensemble: Trained adapter of the same table, at rest, that a student learns from, or None.
-    """
-
-    stores: PairDataset
-    split: PairDataset | None
-    ensemble: Adapter | None = None
-
-    @classmethod
-    def open(
-        cls, plan: TrainPlan, *, home: Path, device: torch.device, validates: bool = True
-    ) -> "TrainingInputs":
-        """Open the stores of a plan; without `validates` those that are trained on alone."""
-        join = partial(
-            join_stores,
-            home=home,
-            residency=plan.options.residency,
-            device=device,
-            same_text=plan.options.same_text,
-        )
-        stores = join(plan.stores)
-        return cls(stores, join(plan.validation) if plan.validation and validates else None)
-
-    def rows(
-        self, plan: TrainPlan, seed: int
-    ) -> tuple[Int64[np.ndarray, " trained"], Int64[np.ndarray, " held"]]:
-        """Return the images to train on and those held out, for a training of this seed."""
-        drawn_by = seed if plan.holdout_seed is None else plan.holdout_seed
-        return split_rows(self.stores.images, plan.holdout, drawn_by)
+from .tasks import task_of
+from .tasks._open_pairs import OpenPairs
+from .tasks.base import Best
+from .training_inputs import TrainingInputs
+from .validation import Validation
 
 
 class Trainer:
@@ -97,7 +49,8 @@ class Trainer:
         inputs: The opened stores of the plan, or None to open them.
 
     Raises:
-        SpecError: Fewer than two images are left to train on, or the preset is wrong.
+        SpecError: The data are too few or lack what the task needs, or the preset is wrong.
+        UnknownNameError: There is no such task.
     """
 
     def __init__(
@@ -117,67 +70,26 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
-        # the others wait for the first one's numbers, and need neither its readers nor its memory
-        inputs = inputs or TrainingInputs.open(
-            plan, home=home, device=device, validates=processes.is_first
-        )
-        self.stores = inputs.stores
-        self.train_rows, held_out = inputs.rows(plan, seed)
-        if len(self.train_rows) < 2:
-            reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
-            raise SpecError(
-                f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
-                f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
-            )
-        self.validation: Validation | None = None
-        if processes.is_first:
-            self.validation = Validation.choose(inputs.split, self.stores, held_out)
-        trainable = build_trainable(
-            plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
-        )
-        self.trainable = trainable
-        self.adapter, self.objective = trainable.adapter, trainable.objective
-        self._pool_once()
-        self.optimiser, self.average = trainable.optimiser, trainable.average
         # float16 has so few exponents that small gradients would vanish; other types need no scale
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.batches = Batches(
-            self.stores,
-            self.train_rows,
-            options=plan.options,
-            seed=seed,
-            teacher=self.objective.needs_teacher,
-            most_logits=self.objective.most_logits,
-            processes=processes,
-        )
-        self.course = self.batches.course
-        self.teacher: TeacherFeatures | None = None  # of the validation pairs
-        if self.validation is not None and self.objective.needs_teacher:
-            self.teacher = self.validation.teacher()
-        self.queue: NegativeQueue | None = None
-        if plan.options.queue:
-            # by `belonging`, not `seconds_of`: a text that says the same is no negative either
-            self.queue = NegativeQueue(
-                plan.options.queue,
-                self.stores.belonging,
-                width=self.adapter.out_width,
+        self.task = task_of(plan.table)
+        self.opened: AnyTask = self.task.open(
+            plan,
+            Surroundings(
+                home=home,
+                seed=seed,
                 device=device,
-            )
-        self.unpaired = self._open_unpaired(held_out)
-        self.train_step = TrainStep(
-            trainable,
-            plan.options,
-            sides=plan.stores.sides,
-            dtype=self.dtype,
-            device=device,
-            scaler=self.scaler,
-            processes=processes,
-            queue=self.queue,
-            unpaired=None if self.unpaired is None else Klot(**self.unpaired_options.klot),
-            ensemble=inputs.ensemble,
-            distil=distil_of(plan.table),
+                dtype=self.dtype,
+                scaler=self.scaler,
+                processes=processes,
+                inputs=inputs,
+            ),
         )
-        self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
+        self.trainable = self.opened.trainable
+        self.adapter, self.objective = self.trainable.adapter, self.trainable.objective
+        self.optimiser, self.average = self.trainable.optimiser, self.trainable.average
+        self.batches, self.train_step = self.opened.batches, self.opened.train_step
+        self.course = self.batches.course
         self.counts = TrainingState()
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
@@ -188,22 +100,17 @@ class Trainer:
         """
         for note in self.notes:
             progress.note(note)
-        log = RunLog(folder, tensorboard=tensorboard, writes=self.processes.is_first)
+        log = RunLog(
+            folder,
+            tensorboard=tensorboard,
+            writes=self.processes.is_first,
+            numbers=self.task,
+        )
         with self.seeded(), log:
             self._restore(folder, progress)
             log.go_on(epochs=self.counts.epoch, next_step=self.counts.step + 1)
-            # solved in one process and copied: others may find the same directions with other signs
             if not self.counts.epoch:
-                self.processes.broadcast_from_rank0(
-                    partial(self.start.run, self.train_rows, progress)
-                )
-                self.processes.copy_first(self.adapter.state_dict().values())
-                if self.unpaired is not None:
-                    teacher = self.unpaired.teacher
-                    self.processes.broadcast_from_rank0(
-                        partial(teacher.solve, self.stores, self.train_rows, progress)
-                    )
-                    self.processes.copy_first(teacher.state().values())
+                self.opened.initialise(progress)
             while not self._finished():
                 self.train_epoch(folder, log, progress)
         self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
@@ -216,13 +123,10 @@ class Trainer:
             "steps": self.counts.step,
             "selected_by": self._selection(),
             "num_parameters": self.trainable.num_parameters,
-            "num_images": len(self.train_rows),
-            "num_links_lost": self.stores.num_links_lost,
+            **self.opened.report(),
             "precision": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "processes": self.processes.count,
-            "residency": self.stores.residency,
-            **({} if self.unpaired is None else {"num_unpaired": self.unpaired.num_by_side}),
             "warnings": warnings,
             "seconds": self.counts.seconds,
             "seconds_waiting": self.counts.seconds_waiting,
@@ -230,27 +134,19 @@ class Trainer:
 
     def _warnings(self) -> list[str]:
         """Return what to know before this training is compared with others."""
-        warnings = pair_warnings(self.stores, self.validation)
-        bound = self.objective.at_bound()
-        if bound is not None:
-            warnings.append(
-                f"the scale of the loss ended at {bound}: the bound has taken the place of what "
-                "would have been learnt; change the bound or train.learning_rate"
-            )
-        warnings += single_step_warning(
+        single_step = single_step_warning(
             num_images=self.course.rows,
             batch_size=self.options.batch_size * self.options.accumulate,
             epochs=self.course.epochs,
             counted=self.course.counted,
             steps=self.options.steps,
         )
-        return warnings
+        return [*self.opened.warnings, *single_step]
 
     @property
     def notes(self) -> list[str]:
         """Return what people should know before the first step."""
-        of_pairs = [*self.stores.notes, *pair_warnings(self.stores, self.validation)]
-        return [*dict.fromkeys(of_pairs), *self.course.notes()]
+        return [*self.opened.notes, *self.course.notes()]
 
     @property
     def num_batches(self) -> int:
@@ -268,7 +164,7 @@ class Trainer:
         seed = self.processes.seed(self.seed)
         return seeded(seed, device=self.device, deterministic=self.options.deterministic)
 
-    def loaded(self, epoch: int, most: int | None = None) -> Iterator[Batch]:
+    def loaded(self, epoch: int, most: int | None = None) -> Iterator[Any]:
         """Yield the batches of an epoch, or the first of them, counting the seconds of waiting.
 
         Raises:
@@ -276,23 +172,14 @@ class Trainer:
         """
         # two ahead: one waits while another is read
         order = islice(self.batches.order(epoch), most)
-        first = (epoch - 1) * self.course.batches
-        batches = prefetch(self._load, enumerate(order, start=first), ahead=2)
+        numbered = enumerate(order, start=(epoch - 1) * self.num_batches)
+        batches = prefetch(self.opened.load_batch, numbered, ahead=2)
         for batch in self.counts.waiting_for(batches):
             # maps of files stay readable after these were removed: a training would not notice
-            require_there((self.plan.stores, self.plan.validation))
-            if self.plan.unpaired is not None:
-                require_entries_there(self.plan.unpaired.entries.values())
+            self.opened.require_there()
             yield batch
 
-    def _load(self, numbered: tuple[int, BatchRows]) -> Batch:
-        number, rows = numbered
-        batch = self.batches.load(rows)
-        return (
-            batch if self.unpaired is None else replace(batch, unpaired=self.unpaired.load(number))
-        )
-
-    def steps(self, batches: Iterable[Batch]) -> Iterator[dict[str, float]]:
+    def steps(self, batches: Iterable[Any]) -> Iterator[dict[str, float]]:
         """Train on the batches of an epoch, and yield the loss of each with its parts.
 
         Raises:
@@ -325,10 +212,7 @@ class Trainer:
         with restoring(folder):
             if self.average is not None:
                 self.average.load(others["average"])
-            if self.queue is not None:
-                self.queue.load(others["queue"])
-            if self.unpaired is not None:
-                self.unpaired.teacher.load(others[UNPAIRED])
+            self.opened.load_state(others)
             if self.scaler.is_enabled():
                 self.scaler.load_state_dict({k: v.item() for k, v in others["scaler"].items()})
             self.processes.set_random_state(others.get("random", {}), self.device)
@@ -341,14 +225,13 @@ class Trainer:
         counts.epoch += 1
         record = self.run_epoch(counts.epoch, progress)
         log.append(record)
-        progress.note(summary(record, self.course.epochs))
+        progress.note(summary(record, self.course.epochs, self.task))
         score = self.score(record)
         if score > counts.best_score:
             counts.best, counts.best_score, counts.bad_epochs = record, score, 0
             if self.processes.is_first:
-                table = {key: self.plan.table[key] for key in ("towers", "objective")}
                 with self._averaged():
-                    save_adapter(folder, self.adapter, self.objective, table=table)
+                    self.opened.save(folder)
                 counts.promise_best(folder)
         elif counts.epoch >= self.options.early_stopping_from:
             counts.bad_epochs += 1
@@ -361,8 +244,7 @@ class Trainer:
         others = {
             "average": self.average.state() if self.average else {},
             "scaler": self.scaler.state_dict(),
-            "queue": self.queue.state() if self.queue else {},
-            UNPAIRED: {} if self.unpaired is None else self.unpaired.teacher.state(),
+            **self.opened.state(),
             "random": self.processes.random_states(self.device),
         }
         if self.processes.is_first:
@@ -375,9 +257,7 @@ class Trainer:
         """Return what the best epoch has most of; without validation the last epoch wins."""
         if "validation" not in record:
             return float(record["epoch"])
-        if self.options.select_by == "loss":
-            return -float(record["validation"]["loss"])
-        return float(record["validation"]["recall_sum"])
+        return self._best.score(record["validation"])
 
     def _finished(self) -> bool:
         """Return whether all epochs are done, or too many in a row were no better than the best."""
@@ -387,62 +267,6 @@ class Trainer:
     def _averaged(self) -> AbstractContextManager[None]:
         """Return a block within which the averaged weights stand in the adapter, if there are."""
         return self.average.in_place() if self.average else nullcontext()
-
-    def _open_unpaired(self, held_out: Int64[np.ndarray, " n"]) -> UnpairedBatches | None:
-        """Return the batches of unpaired items, without those of the images that are held out."""
-        if self.plan.unpaired is None:
-            return None
-        teacher = LinearTeacher(
-            self.unpaired_options,
-            widths={
-                side: entry.description.width for side, entry in self.plan.stores.entries.items()
-            },
-            device=self.device,
-        )
-        firsts = self.stores.all_firsts(held_out)
-        seconds = {second for first in firsts.tolist() for second in self.stores.seconds_of[first]}
-        rows = (firsts.tolist(), sorted(seconds))
-        readers = (self.stores.first, self.stores.second)
-        held_ids = {
-            side: frozenset(reader.ids[row] for row in side_rows)
-            for side, reader, side_rows in zip(self.plan.stores.sides, readers, rows, strict=True)
-            # ids of another split may be the same numbers and stand for other items
-            if self.plan.unpaired.entries[side].description.source == self.plan.stores.source
-        }
-        return UnpairedBatches(
-            self.plan.unpaired,
-            size=self.unpaired_options.batch_size,
-            teacher=teacher,
-            seed=self.seed,
-            residency=self.options.residency,
-            device=self.device,
-            chunk_size=self.options.chunk_size,
-            processes=self.processes,
-            left_out=held_ids,
-        )
-
-    @property
-    def unpaired_options(self) -> UnpairedOptions:
-        """Return the `[unpaired]` table of a training that has one."""
-        return build(UnpairedOptions, self.plan.table[UNPAIRED], where=f"[{UNPAIRED}]")
-
-    def _pool_once(self) -> None:
-        """Keep the pooled token of each row where a tower begins with a pool.
-
-        A teacher reads them each time. On a GPU sums round by the size of a batch, which is another
-        one after a resume, and `deterministic` promises one result.
-        """
-        is_on_gpu = self.device.type != "cpu"
-        if self.objective.needs_teacher or (self.options.deterministic and is_on_gpu):
-            return
-        # a training before this one may have pooled the same rows
-        if self.stores.pooled:
-            return
-        is_float32 = self.dtype == torch.float32
-        self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
-        if self.validation is not None and self.validation.stores is not self.stores:
-            # True: it runs without autocast, whatever the training does
-            self.validation.stores.pool_once(self.adapter, device=self.device, is_float32=True)
 
     def run_epoch(self, epoch: int, progress: Progress) -> dict[str, Any]:
         """Train on the batches of an epoch, validate, and return its record."""
@@ -473,15 +297,14 @@ class Trainer:
             validation = self.processes.broadcast_from_rank0(self.validate)
         return {**record, "validation": validation} if validation else record
 
-    def _check_loss(self, loss: float, batch: Batch) -> None:
+    def _check_loss(self, loss: float, batch: Any) -> None:
         """Refuse a batch whose loss is not finite, and name some of its items."""
         if math.isfinite(loss):
             return
-        ids = [self.stores.first.ids[row] for row in batch.rows.first[:3].tolist()]
-        items = f"{self.plan.stores.sides[0].modality.value}s"
+        items = self.opened.describe(batch)
         raise DivergedError(
-            f"the loss is {loss} at step {self.counts.step + 1}, with {items} such as {ids}: "
-            "lower train.learning_rate"
+            f"the loss is {loss} at step {self.counts.step + 1}, with {items}: lower "
+            "train.learning_rate"
         )
 
     def _check_weights(self) -> None:
@@ -494,19 +317,52 @@ class Trainer:
 
     def validate(self) -> dict[str, Any]:
         """Return what the validation measures, or nothing where this process has none."""
-        if self.validation is None:
-            return {}
-        return self.validation.measure(
-            self.adapter,
-            self.objective,
-            batch_size=self.options.batch_size,
-            device=self.device,
-            teacher=self.teacher,
-            same_image=self.options.same_image if self.options.captions == "each" else None,
-        )
+        return self.opened.validate()
+
+    @property
+    def _best(self) -> Best:
+        """Return the number that the kept epoch is best in: that of the task, or the loss."""
+        return self.task.best_by(self.options.select_by)
 
     def _selection(self) -> str:
-        if self.validation is None:
-            return "last epoch"
-        name = "loss" if self.options.select_by == "loss" else "recall_sum"
-        return f"{name} on {self.validation.name}"
+        validated_on = self.opened.validated_on
+        return "last epoch" if validated_on is None else f"{self._best.name} on {validated_on}"
+
+    def check_features(self) -> list[str]:
+        """Return what is wrong with features that can be trained on all the same.
+
+        Raises:
+            SpecError: They cannot.
+        """
+        return self.opened.check_features()
+
+    @property
+    def pairs(self) -> OpenPairs:
+        """Return the task, if it is one on pairs.
+
+        Raises:
+            SpecError: It is another.
+        """
+        if not isinstance(self.opened, OpenPairs):
+            raise SpecError("[task] is of no pairs, and the cost of these alone can be estimated")
+        return self.opened
+
+    @property
+    def stores(self) -> PairDataset:
+        """Return the stores of pairs to train on."""
+        return self.pairs.stores
+
+    @property
+    def train_rows(self) -> Int64[np.ndarray, " n"]:
+        """Return the numbers of the images to train on."""
+        return self.pairs.train_rows
+
+    @property
+    def validation(self) -> Validation | None:
+        """Return the pairs by which weights are chosen, or None."""
+        return self.pairs.validation
+
+    @property
+    def teacher(self) -> TeacherFeatures | None:
+        """Return the features of these that the objective needs, or None."""
+        return self.pairs.teacher

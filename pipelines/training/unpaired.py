@@ -13,11 +13,58 @@ from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
 from ...featcache.types import Side
-from ..inputs.pairs import BatchRows
+from ..inputs.pairs import BatchRows, PairDataset
 from ..inputs.unpaired_stores import UnpairedStores
 from .batches import Batch, load_share
 from .distributed import ALONE, ProcessGroup
 from .linear_teacher import LinearTeacher
+from .options import TrainPlan
+from .unpaired_options import unpaired_options
+
+
+def open_unpaired(
+    plan: TrainPlan,
+    stores: PairDataset,
+    held_out: Int64[np.ndarray, " n"],
+    *,
+    seed: int,
+    device: torch.device,
+    processes: ProcessGroup = ALONE,
+) -> "UnpairedBatches | None":
+    """Return the batches of unpaired items of a plan, or None where it has none.
+
+    Items of the images `held_out`, which validate, are not among them.
+
+    Raises:
+        SpecError: A side has fewer than two rows, or a teacher like that cannot be.
+        UnknownNameError: There is no such solver or residency.
+    """
+    if plan.unpaired is None:
+        return None
+    options = unpaired_options(plan.table)
+    widths = {side: entry.description.width for side, entry in plan.stores.entries.items()}
+    firsts = stores.all_firsts(held_out)
+    seconds = {second for first in firsts.tolist() for second in stores.seconds_of[first]}
+    rows = (firsts.tolist(), sorted(seconds))
+    held_ids = {
+        side: frozenset(reader.ids[row] for row in side_rows)
+        for side, reader, side_rows in zip(
+            plan.stores.sides, (stores.first, stores.second), rows, strict=True
+        )
+        # ids of another split may be the same numbers and stand for other items
+        if plan.unpaired.entries[side].description.source == plan.stores.source
+    }
+    return UnpairedBatches(
+        plan.unpaired,
+        size=options.batch_size,
+        teacher=LinearTeacher(options, widths=widths, device=device),
+        seed=seed,
+        residency=plan.options.residency,
+        device=device,
+        chunk_size=plan.options.chunk_size,
+        processes=processes,
+        left_out=held_ids,
+    )
 
 
 class UnpairedBatches:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from ...featcache.config import Table, build
 from ...featcache.settings import Setting, check_settings
 
 UNPAIRED = "unpaired"  # the table, and what a run calls its stores
@@ -49,3 +50,12 @@ class UnpairedOptions:
     def width(self, widths: Mapping[Any, int]) -> int:
         """Return the features of the teacher, by those of a token of each side."""
         return self.features or min(widths.values())
+
+
+def unpaired_options(table: Table) -> UnpairedOptions:
+    """Return the `[unpaired]` table of a preset that has one.
+
+    Raises:
+        SpecError: An option is unknown or out of its range.
+    """
+    return build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")

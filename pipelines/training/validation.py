@@ -1,7 +1,7 @@
 """Validation of an adapter on pairs that it is not trained on."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,7 +14,6 @@ from ...adapters.objective import Objective, PairBatch, TeacherFeatures
 from ...adapters.positives import Positives
 from ..inputs.pairs import PairDataset, partner_links
 from ..ranking.embeddings import PairedEmbeddings
-from ..ranking.recall import headline_recalls
 from ..runs.embed_stored import embed_pairs
 from .batches import teacher_of_rows
 
@@ -66,12 +65,13 @@ class Validation:
         adapter: Adapter,
         objective: Objective,
         *,
+        measure: Callable[[PairedEmbeddings], dict[str, Any]],
         batch_size: int,
         device: torch.device,
         teacher: TeacherFeatures | None = None,
         same_image: str | None = None,
     ) -> dict[str, Any]:
-        """Return the loss and the recalls of both ways; the options are those of `mean_loss`."""
+        """Return the loss, and what `measure` does; the other options are those of `mean_loss`."""
         embeddings = self.embed(adapter, device)
         loss = mean_loss(
             objective,
@@ -81,7 +81,7 @@ class Validation:
             teacher=teacher,
             same_image=same_image,
         )
-        return {"loss": loss, **headline_recalls(embeddings)}
+        return {"loss": loss, **measure(embeddings)}
 
     def sample(self, most: int) -> "Validation":
         """Return the same with at most so many images, spread over all."""

@@ -15,7 +15,8 @@ from lightalign.featcache.file_locks import FileLock
 from lightalign.featcache.store.locks import ShardLocks
 from lightalign.pipelines.common import stopping
 from lightalign.pipelines.common.progress import Progress
-from lightalign.pipelines.runs import run_folder, run_list
+from lightalign.pipelines.reports import run_list
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.search import build_index
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec

@@ -12,8 +12,9 @@ import torch
 
 from lightalign.featcache.errors import SpecError, StoreCorruptError
 from lightalign.pipelines.common.progress import Progress
+from lightalign.pipelines.reports import run_list
 from lightalign.pipelines.reports.comparison import read_runs
-from lightalign.pipelines.runs import run_folder, run_list
+from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.trainer import Trainer
 

@@ -15,9 +15,10 @@ from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.similarity import similarity
 from lightalign.pipelines.similarity.similarity_spec import SimilaritySpec
-from lightalign.pipelines.training import first_tokens, fit, train
+from lightalign.pipelines.training import first_tokens, train
 from lightalign.pipelines.training.batches import Batches
 from lightalign.pipelines.training.spec import TrainSpec
+from lightalign.pipelines.training.tasks import _open_pairs
 
 from ..conftest import extract_graded, extract_toy
 
@@ -134,7 +135,7 @@ def test_a_run_that_was_begun_on_the_first_token_goes_on(causal_home, tmp_path, 
         return order(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "check_first_tokens", lambda *_, **__: [])  # as of before it was
+        patch.setattr(_open_pairs, "check_first_tokens", lambda *_, **__: [])  # as of before it was
         patch.setattr(Batches, "order", cut)
         with pytest.raises(KeyboardInterrupt):
             train_on(tmp_path, {"part": "cls-pool"}, epochs=2, name="begun")

@@ -9,8 +9,8 @@ from lightalign.adapters.checkpoint import load_adapter
 from lightalign.featcache.errors import SpecError, StoreCorruptError, UnknownNameError
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.evaluation import retrieve
+from lightalign.pipelines.reports.run_list import describe_run
 from lightalign.pipelines.runs import run_folder
-from lightalign.pipelines.runs.run_list import describe_run
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.members import spread
 from lightalign.pipelines.training.spec import TrainSpec

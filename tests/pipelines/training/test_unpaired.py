@@ -47,7 +47,7 @@ UNPAIRED = {"preset": "sotalign", "overrides": WHOLE, **STORES}
 def unpaired_of(home, *overrides, **changes):
     """Return a trainer whose teacher is solved."""
     trainer = trainer_of(home, *SMALL, *overrides, **{**STORES, **changes})
-    trainer.unpaired.teacher.solve(trainer.stores, trainer.train_rows, SILENT)
+    trainer.pairs.unpaired.teacher.solve(trainer.stores, trainer.train_rows, SILENT)
     return trainer
 
 
@@ -59,7 +59,7 @@ def unit_means(reader, rows):
 
 def test_each_side_comes_pass_after_pass_in_an_order_of_its_own(home):
     """Two batches of three among 8 images, then another pass; the last two wait."""
-    unpaired = unpaired_of(home).unpaired
+    unpaired = unpaired_of(home).pairs.unpaired
     batches = [unpaired.rows(number) for number in range(26)]
     assert {len(rows.first) for rows in batches} == {len(rows.second) for rows in batches} == {3}
     passes = [np.concatenate([batches[n].first, batches[n + 1].first]) for n in (0, 2, 4)]
@@ -72,7 +72,7 @@ def test_each_side_comes_pass_after_pass_in_an_order_of_its_own(home):
 
 
 def test_rows_depend_on_seed_and_number_alone(home):
-    first, again = unpaired_of(home).unpaired, unpaired_of(home).unpaired
+    first, again = unpaired_of(home).pairs.unpaired, unpaired_of(home).pairs.unpaired
     later = again.rows(7)  # of which a resumed training asks first
     for number in range(7):
         first.rows(number)
@@ -105,11 +105,13 @@ def test_the_teacher_is_procrustes_on_the_pairs_alone(home, chunk_size):
         )
     )
     left, _, right = np.linalg.svd((x - x.mean(axis=0)).T @ (y - y.mean(axis=0)))
-    batch = trainer.unpaired.load(4)
+    batch = trainer.pairs.unpaired.load(4)
     images, texts = (
         unit_means(reader, rows)
         for reader, rows in zip(
-            trainer.unpaired.readers.values(), (batch.rows.first, batch.rows.second), strict=True
+            trainer.pairs.unpaired.readers.values(),
+            (batch.rows.first, batch.rows.second),
+            strict=True,
         )
     )
     first, second = (images - x.mean(axis=0)) @ left[:, :5], (texts - y.mean(axis=0)) @ right[:5].T
@@ -151,7 +153,7 @@ def test_chunks_have_the_gradient_of_the_whole_batch(home):
 
 
 def test_shares_of_processes_are_the_batch_of_one(home):
-    alone = unpaired_of(home).unpaired
+    alone = unpaired_of(home).pairs.unpaired
     whole = alone.load(1)
     shares = []
     for rank in range(2):
@@ -265,12 +267,12 @@ def test_items_that_validate_are_not_learnt_from(home):
     trainer = unpaired_of(
         home, "train.validation=0.1", unpaired_images="shapes/train", unpaired_texts="shapes/train"
     )
-    assert trainer.unpaired.num_by_side == {"image": 21, "text": 105}
+    assert trainer.pairs.unpaired.num_by_side == {"image": 21, "text": 105}
     held = {trainer.stores.first.ids[row] for row in trainer.validation.images.tolist()}
     seen = {
-        trainer.unpaired.readers[trainer.plan.stores.sides[0]].ids[row]
+        trainer.pairs.unpaired.readers[trainer.plan.stores.sides[0]].ids[row]
         for number in range(50)
-        for row in trainer.unpaired.rows(number).first.tolist()
+        for row in trainer.pairs.unpaired.rows(number).first.tolist()
     }
     assert not held & seen
     with pytest.raises(SpecError, match=r"images of shapes/val would be learnt from.*validation="):

@@ -11,11 +11,13 @@ from ...featcache import atomic_files
 from ...featcache.config import Table
 from ...featcache.errors import LightalignError, StoreCorruptError
 from ...featcache.regular_files import is_file, is_there
+from ..classification.fine_tune_numbers import HeldOutImages
 from ..inputs.store_selection import each_recorded
-from . import index_files, run_folder
-from .log_reading import require_log
-from .run_folder import RunState
-from .schemas import EvaluationReport, check_evaluation
+from ..runs import index_files, run_folder
+from ..runs.log_reading import require_log
+from ..runs.run_folder import RunState
+from ..runs.schemas import EvaluationReport, check_evaluation
+from ..training.tasks import Numbers, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,11 +215,14 @@ def _headlines(
             if isinstance(table, Mapping) and _first_recall(table)
         }
     validation = report.get("best", {}).get("validation", {})
-    recalls = {
-        f"validation {direction.replace('_', ' ')} R@1": table["1"]
-        for direction, table in validation.items()
-        if isinstance(table, Mapping)
-    }
-    if "top_1" in validation:
-        recalls["held-out top-1"] = validation["top_1"]
-    return recalls
+    return numbers_of(report["spec"]).headlines(validation) if validation else {}
+
+
+def numbers_of(spec: Mapping[str, Any]) -> Numbers:
+    """Return how the validation of a run is shown, by its spec: as its task or protocol says.
+
+    Raises:
+        SpecError: Its `[task]` is not usable.
+        UnknownNameError: There is no such task.
+    """
+    return HeldOutImages() if "protocol" in spec else task_of(spec)
