@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
+from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion, with_places
 from ...featcache.config import Table, apply_overrides, build, check_set_keys, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
@@ -224,7 +224,7 @@ def resolve_preset(
     for name, options in ((UNPAIRED, UnpairedOptions), (DISTIL, DistilOptions)):
         if name in table:
             table = {**table, name: to_table(build(options, table[name], where=f"[{name}]"))}
-    return table, build(TrainOptions, table.get("train", {}), where="[train]")
+    return with_places(table, sides), build(TrainOptions, table.get("train", {}), where="[train]")
 
 
 def _without_other_parts(table: Table, overrides: Sequence[str]) -> Table:
