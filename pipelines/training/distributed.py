@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import TypeVar
 
 import numpy as np
@@ -218,6 +219,10 @@ def joined(device_name: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
     device = _own_device(device_name, launch)
     # what is said beside the training, such as scores, goes through the CPU
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+    # its functions keep the group of all processes as a default if there is one when they are first
+    # imported, as the first step of an optimiser does; a kept group has threads to the end, and
+    # Python aborts where one of them still frees a tensor then
+    import_module("torch.distributed.nn.functional")
     with _with_others():
         distributed.init_process_group(backend, timeout=_PATIENCE)
     try:

@@ -203,6 +203,40 @@ torch.distributed.destroy_process_group()
 """
 
 
+LEAVER = """
+import weakref
+import torch
+from lightalign.pipelines.training.distributed import joined
+
+with joined("cpu") as (processes, _):
+    group = weakref.ref(torch.distributed.group.WORLD)
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimiser = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimiser.step()
+    processes.barrier()
+print(group())
+"""
+
+
+@pytest.mark.slow
+def test_no_group_is_left_when_python_ends(tmp_path):
+    """Its threads would free tensors while there is no Python any more, which aborts at times."""
+    script = tmp_path / "leaver.py"
+    script.write_text(LEAVER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*command, "--nproc-per-node", "2", str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "".join(done.stdout.split()) == "NoneNone"  # of both, on one line or two
+
+
 def shared_gradients(folder: Path, home: Path, count: int, cases: list[list[str]]):
     """Return by case and process the gradient of each step of an epoch, by step and parameter."""
     rest = [str(count), str(folder), str(home), json.dumps(cases)]
