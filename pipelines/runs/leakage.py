@@ -202,8 +202,7 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
         if train["source"] == examined.source:
             continue
         comparison.find_texts(train)
-        if Modality.IMAGE in examined.sides:
-            comparison.find_images(train)
+        comparison.find_images(train)
     leakage.unchecked += [
         f"copies and near duplicates of {side.label}s: these are looked for among images alone"
         for side in examined.sides
@@ -292,9 +291,14 @@ class _Comparison:
 
     def find_images(self, train: Mapping[str, Any]) -> None:
         """Find the evaluated images that are copies of trained ones, or nearly the same."""
-        reader, rows = self.examined.sides[Modality.IMAGE]
+        sides = [side for side in self.examined.sides if side.modality is Modality.IMAGE]
+        if not sides:
+            return
+        # two image encoders have the same images, of which the features of one will do
+        side = sides[0]
+        reader, rows = self.examined.sides[side]
         if self._is_new("copies", train["source"]):
-            shared = self.leakage.shared.get(Modality.IMAGE.value, set())
+            shared = self.leakage.shared.get(side.value, set())
             copied = find_copied_images(
                 self.examined.place,
                 {reader.ids[row] for row in rows.tolist()} - shared,
@@ -304,7 +308,7 @@ class _Comparison:
             )
             self.leakage.copies.update(copied.pairs)
             self.leakage.unchecked += copied.unchecked
-        key = train["image"]["key"]
+        key = train[side.value]["key"]
         trained = self.stored.get(key)
         if trained is not None and self._is_new("near", key):
             store = FeatureReader(trained.folder, residency="disk")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
+from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion, with_places
 from ...featcache.config import Table, apply_overrides, build, check_set_keys
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
@@ -214,7 +214,7 @@ def resolve_preset(
         raise SpecError(
             "[fit] is a training in closed form, without a first step that [start] precedes"
         )
-    return table, build(TrainOptions, table.get("train", {}), where="[train]")
+    return with_places(table, sides), build(TrainOptions, table.get("train", {}), where="[train]")
 
 
 def _check_steps(towers: Mapping[str, Any], overrides: Sequence[str]) -> None:
