@@ -90,6 +90,24 @@ def _with_towers_of(table: Table, sides: Sides) -> Table:
     return {**table, "towers": {side.value: towers[owner] for side, owner in named}}
 
 
+def with_places(table: Table, sides: Sides) -> Table:
+    """Return a preset whose options that name a side name its place, `first` or `second`.
+
+    They are the `target` of a solver and the `teacher` of an objective. Between images and texts
+    nothing changes: parts know these names themselves. Worked: between `audio` and `image`, the
+    target `image` is `second`, where a part of its own would take it for the first.
+    """
+    if sides == IMAGE_TEXT:
+        return table
+    place_of = dict(zip((side.value for side in sides), ("first", "second"), strict=True))
+    changed = dict(table)
+    for name, option in (("fit", "target"), ("start", "target"), ("objective", "teacher")):
+        asked = table.get(name, {}).get(option)
+        if isinstance(asked, str) and asked in place_of:
+            changed[name] = {**table[name], option: place_of[asked]}
+    return changed
+
+
 def for_streams(preset: Table, counts: Mapping[Side, int], *, name: str) -> Table:
     """Return `preset` as it is for so many streams of each side.
 

@@ -12,6 +12,7 @@ from .clip import Clip
 
 TEACHERS = ("text", "image", "both")
 STUDENTS = ("across", "within")
+_PLACES = {"first": "image", "second": "text"}
 
 
 class Distil(Objective):
@@ -41,7 +42,7 @@ class Distil(Objective):
         weight: Of the distillation; at least 0.
         temperature: t, in units of a cosine; positive.
         teacher: `text`, `image` or `both`; between two text encoders `text` is the second side
-            and `image` the first.
+            and `image` the first. `first` and `second` are those of any two sides.
         student: `across` or `within`.
         scale_init: First value of the contrast's scale.
         scale_max: Upper bound of the scale.
@@ -71,8 +72,9 @@ class Distil(Objective):
                 "weight must be at least 0 and temperature positive, found "
                 f"{weight} and {temperature}"
             )
-        if teacher not in TEACHERS:
+        if teacher not in {*TEACHERS, *_PLACES}:
             raise unknown_name("teacher", teacher, TEACHERS)
+        teacher = _PLACES.get(teacher, teacher)
         if student not in STUDENTS:
             raise unknown_name("student", student, STUDENTS)
         self.weight = weight

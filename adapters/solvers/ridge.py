@@ -7,6 +7,7 @@ from ...featcache.registry import unknown_name
 from ..solver import LinearMap, LinearSolver, Moments
 
 TARGETS = ("image", "text")
+_PLACES = {"first": "image", "second": "text"}
 
 
 class Ridge(LinearSolver):
@@ -20,7 +21,8 @@ class Ridge(LinearSolver):
     Args:
         alpha: Weight of the penalty; at least 0.
         target: `text` predicts texts from images, `image` the other way round; between two text
-            encoders `text` is the second side and `image` the first.
+            encoders `text` is the second side and `image` the first. `first` and `second` are
+            those of any two sides.
 
     Raises:
         SpecError: `alpha` is negative.
@@ -30,10 +32,10 @@ class Ridge(LinearSolver):
     def __init__(self, *, alpha: float = 1.0, target: str = "text") -> None:
         if alpha < 0:
             raise SpecError(f"alpha is at least 0, found {alpha}")
-        if target not in TARGETS:
+        if target not in {*TARGETS, *_PLACES}:
             raise unknown_name("target", target, TARGETS)
         self.alpha = alpha
-        self.target = target
+        self.target = _PLACES.get(target, target)
 
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
         """Return the prediction, and the identity for its target; `out` is the target's width."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Int32, Integer, Shaped
 from typing_extensions import NotRequired, TypedDict
 
 from ..links import CLASSES, GRADES, TEXT_MARKS, Links, absent, compact, places_of
@@ -70,8 +70,7 @@ def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
     for sides, places in links.pairs.items():
         arrays[_pairs(sides)] = compact(places)
     if links.classes is not None:
-        numbers = [links.classes.of_image[name] for name in links.ids_of(Modality.IMAGE)]
-        arrays[CLASSES] = np.array(numbers, dtype=np.int32)
+        arrays[CLASSES] = _class_numbers(links.classes, links.ids_of(Modality.IMAGE))
         names["class_names"] = list(links.classes.names)
     if links.grades is not None:
         of_text = place_of.get(Modality.TEXT, {})
@@ -87,6 +86,12 @@ def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
     if links.text_marks is not None:
         arrays[TEXT_MARKS] = links.text_marks
     return arrays, names
+
+
+def _class_numbers(classes: Classes, images: Sequence[str]) -> Int32[np.ndarray, " images"]:
+    if len(images) < len(classes.of_image):
+        raise ValueError("a class is of an image that is not there")
+    return np.array([classes.of_image[name] for name in images], dtype=np.int32)
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], names: Names) -> Links:

@@ -120,7 +120,7 @@ def data_preview(
     shown = preview(*open_defined(name, home=home, options=options, kind=kind), split=split)
     value = {
         **_table(shown.version),
-        "counts": [vars(count) for count in shown.counts],
+        "counts": [count.table() for count in shown.counts],
         "split": shown.split,
         "rows": shown.rows,
         "notes": list(shown.notes),
@@ -180,15 +180,16 @@ def _lines(version: "DatasetVersion") -> list[str]:
 def _counted(preview: "Preview") -> Any:
     from ..rendering.tables import rows_table
 
-    return rows_table([_without_zeros(vars(count), preview) for count in preview.counts])
+    return rows_table([_without_zeros(count.table(), preview) for count in preview.counts])
 
 
 def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]:
     """Return the counts of a split but for those that are zero in all splits."""
+    counts = [count.table() for count in preview.counts]
     return {
         name: value
         for name, value in row.items()
-        if name in {"split", "unreadable"} or any(vars(count)[name] for count in preview.counts)
+        if name in {"split", "unreadable"} or any(count.get(name) for count in counts)
     }
 
 

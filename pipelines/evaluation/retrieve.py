@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ...featcache.errors import SpecError
 from ...featcache.links import Links
 from ...featcache.store.checked_shards import listing_command
-from ...featcache.types import IMAGE_TEXT, Side, Sides
+from ...featcache.types import IMAGE_TEXT, Modality, Side, Sides, in_words
 from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs import same_text
@@ -63,6 +64,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     evaluation.announce(f"run {evaluated.folder.name}")
     paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
     if spec.same_text != NEGATIVE:
+        _require_texts(stores.sides)
         require_marks(paired.pairs, paired.extraction)
     rows = paired.relations(paired.images).rows
     bank = None
@@ -102,6 +104,11 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     }
     path, report = evaluation.write()
     return RetrieveReport(folder=evaluated.folder, path=path, report=report)
+
+
+def _require_texts(sides: Sides) -> None:
+    if all(side.modality is not Modality.TEXT for side in sides):
+        raise SpecError(f"--same-text is of texts: this run aligns {in_words(sides)}")
 
 
 def _scored(

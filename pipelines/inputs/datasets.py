@@ -1,7 +1,8 @@
 """Name datasets, show what they hold, and tell where they lie now."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ...featcache import known_datasets
 from ...featcache.errors import DatasetNotFoundError, LightalignError, SpecError
 from ...featcache.home import command_line, plain_place
 from ...featcache.known_datasets import DatasetVersion
+from ...featcache.modalities import reader_of
 from ...featcache.sources.base import SkippedRow, Source
 from ...featcache.sources.opening import (
     SOURCES,
@@ -32,9 +34,10 @@ class SplitCounts:
 
     Attributes:
         images: Images, readable or not.
-        links: Pairs of an image and a text that belong together.
+        links: Pairs of items that belong together, such as an image and a text.
         classes: Classes, or 0 of a dataset without.
-        unreadable: Images whose file is missing or not readable.
+        unreadable: Images, or other files, that are missing or not readable.
+        others: Items of other modalities, by what these are called.
     """
 
     split: str
@@ -43,6 +46,13 @@ class SplitCounts:
     links: int
     classes: int
     unreadable: int
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    def table(self) -> dict[str, Any]:
+        """Return all counts by name, those of other items by what these are called."""
+        return {name: count for name, count in vars(self).items() if name != "others"} | dict(
+            self.others
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,20 +205,27 @@ def _note_unlooked(source: Source) -> Iterator[str]:
 
 def _counts(source: Source, split: str, unreadable: list[str]) -> SplitCounts:
     pairs = source.pairs(split)
-    images = source.items(split, Modality.IMAGE)
+    in_files = [name for name in source.modalities(split) if reader_of(name).has_files]
     bad = 0
-    for item in images:
+    for item in chain.from_iterable(source.items(split, modality) for modality in in_files):
         reason = item.missing()
         bad += reason is not None
         if reason is not None and len(unreadable) < _EXAMPLES:
             unreadable.append(f"{split}: {item.id}: {reason}")
     return SplitCounts(
         split=split,
-        images=len(images),
+        images=len(source.items(split, Modality.IMAGE)),
         texts=len(source.items(split, Modality.TEXT)),
-        links=len(pairs.places(IMAGE_TEXT) if pairs.grades is None else pairs.grades.links),
+        links=(
+            sum(map(len, pairs.pairs.values())) if pairs.grades is None else len(pairs.grades.links)
+        ),
         classes=0 if pairs.classes is None else len(pairs.classes.names),
         unreadable=bad,
+        others={
+            reader_of(modality).plural: len(source.items(split, modality))
+            for modality in source.modalities(split)
+            if modality not in IMAGE_TEXT
+        },
     )
 
 
@@ -220,22 +237,35 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
             {"first": texts[first], "second": texts[second], "grade": grade}
             for first, second, grade in pairs.grades.links[:PREVIEWED]
         ]
-    images = list(source.items(split, Modality.IMAGE)[:PREVIEWED])
+    modality = _shown_first(source, split)
+    images = list(source.items(split, modality)[:PREVIEWED])
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
     # only texts of these images are read: a dataset may have millions
-    linked = [(image, text) for image, text in pairs.id_pairs(IMAGE_TEXT) if image in texts_of]
+    linked = [
+        (image, text)
+        for image, text in pairs.id_pairs((modality, Modality.TEXT))
+        if image in texts_of
+    ]
     linked_texts = {text for _, text in linked}
     by_id = {
         item.id: item.text for item in source.items(split, Modality.TEXT) if item.id in linked_texts
     }
     for image, text in linked:
         texts_of[image].append(str(by_id[text]))
-    return [_row(item, texts_of[item.id], pairs.classes) for item in images]
+    return [_row(item, modality, texts_of[item.id], pairs.classes) for item in images]
 
 
-def _row(item: Item, texts: Sequence[str], classes: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {"image": item.id}
-    if classes is not None:
+def _shown_first(source: Source, split: str) -> Modality:
+    """Return the modality whose items are shown with their texts: images, else what is no text."""
+    modalities = source.modalities(split)
+    if Modality.IMAGE in modalities:
+        return Modality.IMAGE
+    return next((name for name in modalities if name is not Modality.TEXT), Modality.IMAGE)
+
+
+def _row(item: Item, modality: Modality, texts: Sequence[str], classes: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {modality.value: item.id}
+    if classes is not None and modality is Modality.IMAGE:
         row["class"] = classes.names[classes.of_image[item.id]]
     if texts:
         row["texts"] = " | ".join(texts)

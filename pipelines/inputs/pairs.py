@@ -187,13 +187,13 @@ class PairDataset(ABC):
             return [line]
         count = self.num_whole - len(self.images)
         line = (
-            f"{count:,} of {self.num_whole:,} {self._owner}s have no caption of their own left and "
+            f"{count:,} of {self.num_whole:,} {self.owner}s have no caption of their own left and "
             f"take no part (same_text = {self.same_text!r}, split {self.pair.split!r})"
         )
         return [line] if count else []
 
     @property
-    def _owner(self) -> str:
+    def owner(self) -> str:
         """Return what one of `images` is in words, by which something belongs together."""
         first, second = self.pair.sides
         is_twin = first.modality is second.modality

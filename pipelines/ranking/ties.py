@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from ...featcache.types import Modality, side_called
 from ..metrics.equal_rows import equal_rows
 from .ranking import Direction
 
@@ -44,19 +45,20 @@ class Ties:
         """Return the warning about ties, or None where there are none."""
         if not self.num_rows:
             return None
-        gallery = self.name.rpartition("_to_")[2].replace("_", " ")
+        side = side_called(self.name.rpartition("_to_")[2])
         pairs = "; ".join(f"{right} and {wrong}" for right, wrong in self.examples[:_SHOWN])
         more = " ..." if len(self.examples) > _SHOWN else ""
         advice = hopeless = ""
         # by another rule equal texts are right answers, and a tie says something else
-        if self.usual_rule and "image" not in gallery:
+        if self.usual_rule and side.modality is Modality.TEXT:
             advice = "; --same-text positive counts equal texts as right"
         if self.num_hopeless:
             hopeless = (
                 f", so that {self.num_hopeless} of {self.num_queries} queries cannot come first"
             )
+        rows = f"{self.num_rows} of {self.num_gallery} {side.label}s"
         return (
-            f"{self.name.replace('_', ' ')}: {self.num_rows} of {self.num_gallery} {gallery}s have "
+            f"{self.name.replace('_', ' ')}: {rows} have "
             "the embedding of another that is right where they are wrong, and ties count against "
             f"the system{hopeless}: {pairs}{more}{advice}"
         )

@@ -207,8 +207,7 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
             if seen["source"] == examined.source:
                 continue
             comparison.find_texts(seen)
-            if Modality.IMAGE in examined.sides:
-                comparison.find_images(seen)
+            comparison.find_images(seen)
     leakage.unchecked += [
         f"copies and near duplicates of {side.label}s: these are looked for among images alone"
         for side in examined.sides
@@ -307,11 +306,18 @@ class _Comparison:
 
     def find_images(self, train: Mapping[str, Any]) -> None:
         """Find the evaluated images that are copies of trained ones, or nearly the same."""
-        if Modality.IMAGE.value not in train:
+        sides = [
+            side
+            for side in self.examined.sides
+            if side.modality is Modality.IMAGE and side.value in train
+        ]
+        if not sides:
             return
-        reader, rows = self.examined.sides[Modality.IMAGE]
+        # two image encoders have the same images, of which the features of one will do
+        side = sides[0]
+        reader, rows = self.examined.sides[side]
         if self._is_new("copies", train["source"]):
-            shared = self.leakage.shared.get(Modality.IMAGE.value, set())
+            shared = self.leakage.shared.get(side.value, set())
             copied = find_copied_images(
                 self.examined.place,
                 {reader.ids[row] for row in rows.tolist()} - shared,
@@ -321,7 +327,7 @@ class _Comparison:
             )
             self.leakage.copies.update(copied.pairs)
             self.leakage.unchecked += copied.unchecked
-        key = train["image"]["key"]
+        key = train[side.value]["key"]
         trained = self.stored.get(key)
         if trained is not None and self._is_new("near", key):
             store = FeatureReader(trained.folder, residency="disk")

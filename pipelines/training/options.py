@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
+from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion, with_places
 from ...featcache.config import Table, apply_overrides, build, check_set_keys, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
@@ -220,7 +220,7 @@ def resolve_preset(
     if UNPAIRED in table:
         unpaired = build(UnpairedOptions, table[UNPAIRED], where=f"[{UNPAIRED}]")
         table = {**table, UNPAIRED: to_table(unpaired)}
-    return table, build(TrainOptions, table.get("train", {}), where="[train]")
+    return with_places(table, sides), build(TrainOptions, table.get("train", {}), where="[train]")
 
 
 def _without_other_parts(table: Table, overrides: Sequence[str]) -> Table:

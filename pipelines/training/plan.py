@@ -6,7 +6,7 @@ from ...adapters.preset import for_streams, preset_of
 from ...featcache.config import Table, to_table
 from ...featcache.errors import SpecError
 from ...featcache.home import command_line
-from ...featcache.types import Modality, Side
+from ...featcache.types import TEXT_TEXT, Modality, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
     DatasetQuery,
@@ -147,6 +147,8 @@ def _choose_validation(
     if data.has_split("val"):
         pair = newest_pair(home, evaluation_query(stores, "val", data), progress)
     if pair is None:
-        progress.note("validation: no stores of a split 'val', so 10 % of the training images")
+        # texts are held out with those of their image
+        owner = Modality.IMAGE if stores.sides == TEXT_TEXT else stores.sides[0].modality
+        progress.note(f"validation: no stores of a split 'val', so 10 % of the training {owner}s")
         return None, HOLDOUT
     return pair, 0.0

@@ -47,7 +47,7 @@ class Validation:
             return cls(split, split.images, f"split {split.pair.split!r}")
         if not len(held_out):
             return None
-        name = f"{len(held_out)} held-out images of split {stores.pair.split!r}"
+        name = f"{len(held_out)} held-out {stores.owner}s of split {stores.pair.split!r}"
         return cls(stores, held_out, name)
 
     def teacher(self) -> TeacherFeatures:

@@ -139,3 +139,11 @@ def test_one_item_alone_has_nobody_to_be_like():
 def test_wrong_options_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         distil(**options)
+
+
+@pytest.mark.parametrize("student", ["across", "within"])
+@pytest.mark.parametrize(("place", "name"), [("first", "image"), ("second", "text")])
+def test_a_teacher_is_named_by_its_place_too(place, name, student):
+    pairs = batch_of()
+    by_place, by_name = (distil(teacher=teacher, student=student) for teacher in (place, name))
+    assert torch.equal(by_place(pairs).total, by_name(pairs).total)

@@ -16,10 +16,11 @@ from lightalign.adapters.preset import (
     list_presets,
     read_preset,
     with_fusion,
+    with_places,
 )
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, sides_of
 
 WIDTHS = {Modality.IMAGE: 40, Modality.TEXT: 24}
 FUSIONS = ["none", "add", "additive_attn", "concat", "cross_attn", "general_attn", "mul"]
@@ -236,3 +237,23 @@ def test_presets_and_fusions_are_listed_without_torch():
         "with_fusion(read_preset('lightalign/fusion'), 'add'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "target", "place"),
+    [
+        (("image", "text"), "text", "text"),
+        (("audio", "image"), "image", "second"),
+        (("audio", "image"), "audio", "first"),
+        (("image", "tone"), "image", "first"),
+        (("image", "tone"), "tone", "second"),
+        (("audio", "image"), "text", "text"),  # the second of any sides, as a preset has it
+        (("first_text", "second_text"), "first_text", "first"),
+    ],
+)
+def test_a_side_that_an_option_names_is_that_side(names, target, place):
+    for name, option in (("fit", "target"), ("start", "target"), ("objective", "teacher")):
+        preset = {"title": "x", name: {"part": "y", option: target}}
+        placed = with_places(preset, sides_of(names))
+        assert placed == {"title": "x", name: {"part": "y", option: place}}
+        assert with_places(placed, sides_of(names)) == placed

@@ -147,6 +147,15 @@ def test_ridge_is_that_of_scikit_learn(target, alpha):
         applied(found, source), expected - wanted.mean(axis=0), rtol=0, atol=1e-5
     )
     np.testing.assert_allclose(applied(kept, wanted), wanted - wanted.mean(axis=0), atol=1e-12)
+    # the same by the place of the side
+    placed = {
+        "part": "ridge",
+        "alpha": alpha,
+        "target": {"text": "second", "image": "first"}[target],
+    }
+    again = build_solver(placed).solve(moments_of(x, y), out)
+    np.testing.assert_array_equal(again[0].weight, first.weight)
+    np.testing.assert_array_equal(again[1].weight, second.weight)
 
 
 @pytest.mark.parametrize("sides", [IMAGE_TEXT, TEXT_TEXT])

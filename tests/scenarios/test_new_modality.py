@@ -110,6 +110,24 @@ def test_stores_of_tones_are_listed_and_verified(place):
     said(place, "cache", "verify")
 
 
+def test_a_dataset_of_tones_is_shown(place):
+    shown = answer(place, "data", "preview", "tones", "--split", "test")
+    assert shown["counts"][1] == {
+        "split": "test",
+        "images": 0,
+        "texts": 16,
+        "links": 16,
+        "classes": 0,
+        "unreadable": 0,
+        "tones": 8,
+    }
+    assert shown["rows"][3] == {
+        "tone": "tone-3",
+        "texts": "a tone of three | three waves in each frame",
+        "file": "drawn, or in the table",
+    }
+
+
 def test_stores_of_tones_are_explained(place):
     tokens, mean = (store_of(place, kind).folder for kind in ("tokens", "mean"))
     explained = said(place, "cache", "explain", str(tokens), str(mean))

@@ -129,9 +129,10 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
         self.train_rows, held_out = inputs.rows(plan, surroundings.seed)
         if len(self.train_rows) < 2:
             reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
+            owner = self.stores.owner
             raise SpecError(
-                f"{len(self.train_rows)} images of split {plan.stores.split!r} are left to train "
-                f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
+                f"{len(self.train_rows)} {owner}s of split {plan.stores.split!r} are left to train "
+                f"on, and one {owner} has no negatives: extract more, or validate on fewer{reasons}"
             )
         if validates:
             self.validation = Validation.choose(inputs.split, self.stores, held_out)

@@ -5,13 +5,16 @@ import shutil
 import pytest
 
 from lightalign.featcache.errors import DatasetNotFoundError, UnknownNameError
+from lightalign.featcache.links import Links
+from lightalign.featcache.sources.base import Source, Split
 from lightalign.featcache.sources.opening import SOURCES
-from lightalign.featcache.types import IMAGE_TEXT, Modality
+from lightalign.featcache.types import IMAGE_TEXT, Item, Modality
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, OTHER_TABLES, ids, opened, written
 
+TONE = Modality("tone")
 TABLES = "image-text-table"
 EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}
 EVERY_LAYOUT[TABLES] = [*LAYOUTS[TABLES], *OTHER_TABLES]
@@ -82,3 +85,39 @@ def test_a_missing_folder_is_reported_with_what_was_looked_for_and_what_to_do(na
             opened(name, root)
         for part in (str(root), "looked for", f"--data {name}=PATH"):
             assert part in str(caught.value)
+
+
+class _Linked(Split):
+    """Two texts, each of a tone, or of the other's."""
+
+    modalities = (Modality.TEXT,)
+
+    def __init__(self, sides, linked):
+        self.links = Links.of({TONE: ("low", "high"), Modality.TEXT: ("a", "b")}, {sides: linked})
+
+    def ids(self, modality):
+        return ("a", "b")
+
+    def item(self, modality, position):
+        return Item(id="ab"[position], text="a sound")
+
+    def pairs(self):
+        return self.links
+
+
+def test_links_of_any_two_modalities_count_in_the_fingerprint(tmp_path):
+    sides = TONE, Modality.TEXT
+    own, crossed = [("low", "a"), ("high", "b")], [("low", "b"), ("high", "a")]
+    source = Source(
+        tmp_path,
+        {
+            "own": _Linked(sides, own),
+            "crossed": _Linked(sides, crossed),
+            "fewer": _Linked(sides, own[:1]),
+            "none": _Linked(sides, []),
+            "again": _Linked(sides, own),
+        },
+    )
+    prints = {split: source.fingerprint(split) for split in source.splits()}
+    assert prints["again"] == prints["own"]
+    assert len(set(prints.values())) == len(prints) - 1

@@ -126,3 +126,10 @@ def test_damaged_arrays_are_refused_in_one_line_that_names_the_remedy(harm, tmp_
     with pytest.raises(StoreCorruptError, match=r"cannot read the pairs in .*cache repair") as told:
         read_pairs(path)
     assert "\n" not in str(told.value)
+
+
+def test_classes_of_what_is_no_image_are_refused():
+    tones = Modality("tone")
+    links = Links.of({tones: ("a", "b")}, labels={"classes": Classes(("low",), {"a": 0, "b": 0})})
+    with pytest.raises(ValueError, match="a class is of an image that is not there"):
+        to_arrays(links)

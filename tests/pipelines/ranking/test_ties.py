@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightalign.featcache.types import TEXT_TEXT
+from lightalign.featcache.types import TEXT_TEXT, Modality, sides_of
 from lightalign.pipelines.metrics.equal_rows import equal_pairs, equal_rows
 from lightalign.pipelines.metrics.ranks import Relevance
 from lightalign.pipelines.ranking.embeddings import PairedEmbeddings
@@ -88,3 +88,16 @@ def test_the_rule_that_was_taken_is_not_advised():
     to_text = both_directions(pairs)[1]
     assert "--same-text positive" in find_ties(to_text).warning
     assert "--same-text" not in find_ties(to_text, usual_rule=False).warning
+
+
+@pytest.mark.parametrize(
+    "sides", [sides_of(["tone", "text"]), sides_of(["tone", "image"]), TEXT_TEXT], ids="-".join
+)
+def test_equal_texts_are_advised_where_texts_are_searched(sides):
+    """Rows 0 and 1 of either gallery are equal, and of them query 2 has row 0 alone as right."""
+    rows, right = [[1, 0], [1, 0], [0, 1]], [[2], [2], [0]]
+    for direction in both_directions(paired(rows, rows, right, right, sides=sides)):
+        gallery = direction.name.rpartition("_to_")[2]
+        warning = find_ties(direction).warning
+        assert f"of 3 {gallery.replace('_', ' ')}s have" in warning
+        assert ("--same-text positive" in warning) == gallery.endswith(Modality.TEXT)

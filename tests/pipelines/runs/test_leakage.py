@@ -16,9 +16,13 @@ from lightalign.pipelines.classification.fine_tune_spec import FineTuneSpec, opt
 from lightalign.pipelines.classification.sgd_options import SgdOptions
 from lightalign.pipelines.classification.zero_shot_spec import ZeroShotSpec
 from lightalign.pipelines.evaluation import retrieve
+from lightalign.pipelines.inputs.image_text import join_stores
+from lightalign.pipelines.inputs.pairs import BatchRows
+from lightalign.pipelines.inputs.store_selection import StoreQuery, require_pair
 from lightalign.pipelines.loaded_run import load
 from lightalign.pipelines.runs import copied_items, leakage, run_folder
-from lightalign.pipelines.runs.leakage import NEAR, near_bound
+from lightalign.pipelines.runs.leakage import NEAR, EvaluatedItems, near_bound
+from lightalign.pipelines.runs.trained_run import TrainedRun
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
 
@@ -126,6 +130,29 @@ def test_a_photo_planted_in_both_splits_is_found_and_named(tmp_path):
     (warning,) = [line for line in report["warnings"] if "near duplicates" in line]
     assert "planted.png and train-5.png" in warning
     assert report["leakage"]["errors"] == []
+
+
+def test_images_of_two_image_encoders_are_compared_as_those_of_one_are(tmp_path):
+    """copy.png has the bytes of train-5.png, and its features by either encoder."""
+    data = write_photos(tmp_path / "a", {"train": range(40), "test": range(100, 120)})
+    shutil.copy(tmp_path / "a" / "train-5.png", tmp_path / "a" / "copy.png")
+    table = (tmp_path / "a" / "table.csv").read_text()
+    (tmp_path / "a" / "table.csv").write_text(f"{table}copy.png,other words,test\n")
+    extracted(tmp_path, data)
+    twins = ("first_image=toy-image", "second_image=toy-image")
+    folder = trained(tmp_path, "train.validation=none", encoder=twins).folder
+    run = TrainedRun(tmp_path, folder.name, device="cpu")
+    query = StoreQuery.of(run.dataset_query(None, None), "test", run.queries)
+    stores = join_stores(require_pair(tmp_path, query), home=tmp_path)
+    rows = np.arange(len(stores.first))
+    found = leakage.find_leakage(run, EvaluatedItems.of(stores, BatchRows(rows, rows)))
+    assert found.copies == {"copy.png": "train-5.png"}
+    assert found.near[0][:2] == ("copy.png", "train-5.png")
+    # a pair counts once, although two encoders see it
+    assert len({pair[:2] for pair in found.near}) == len(found.near) == found.num_near
+    # a rule for texts would do nothing here
+    with pytest.raises(SpecError, match="--same-text is of texts: this run aligns two image enc"):
+        evaluate(tmp_path, run=folder.name, same_text="positive")
 
 
 def test_copies_under_other_ids_are_found_whatever_the_features_are(tmp_path, monkeypatch):
