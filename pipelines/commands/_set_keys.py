@@ -30,6 +30,7 @@ def training_keys() -> Keys:
         "objective.structure.OPTION": "Option of the regulariser of STRUCTURE, beside any.",
         "fit.OPTION": "Part or option of a training in closed form.",
         "start.OPTION": "Part or option of a closed form before the first step.",
+        "finish.OPTION": "Part or option of a step behind both towers, filled after the last step.",
     }
     keys = [(key, _field(key, help)) for key, help in parts.items()]
     keys += [(key, _field(key)) for key in ("title", "source", "check.NAME")]

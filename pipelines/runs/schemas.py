@@ -101,7 +101,7 @@ class RunSpec(_SpecParts):
     """Content of `run.toml`: all keys that a training or a fine-tuning writes.
 
     `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
-    `[objective]`, `[fit]` and `[start]` are those of a preset.
+    `[objective]`, `[fit]`, `[start]` and `[finish]` are those of a preset.
     """
 
     stores: StoresRecord

@@ -19,6 +19,7 @@ from ...featcache.errors import SpecError
 from ..common.progress import Progress
 from ..inputs.image_text import join_stores
 from ..ranking.recall import headline_recalls
+from .finish import Finish
 from .initialise import SLOT, ClosedFormLayers, fit_steps
 from .log import RunLog
 from .options import TrainPlan
@@ -65,6 +66,7 @@ class ClosedForm:
         if any(isinstance(step, Heads) for step in self.slots.steps):
             raise SpecError("[fit] trains nothing, and heads would stay random: use [start]")
         self.objective = build_objective(plan.table["objective"])
+        self.finish = Finish(plan.table, self.adapter, self.stores, seed=seed)
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
         """Solve, save the adapter in the run folder, and return what happened.
@@ -91,8 +93,16 @@ class ClosedForm:
         with RunLog(folder, tensorboard=tensorboard) as log:
             log.go_on(epochs=0, next_step=0)
             log.append(record)
+        finished = self.finish.run(
+            folder,
+            self.rows,
+            validation=self.validation,
+            device=self.device,
+            progress=progress,
+        )
         return {
             "best": record,
+            **finished,
             "selected_by": "closed form",
             "num_parameters": count_parameters(self.adapter),
             "num_images": len(self.rows),

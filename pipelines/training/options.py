@@ -14,7 +14,7 @@ from ..inputs.store_selection import StorePair
 from .mixup import MixupOptions
 
 PRESET_KEYS = frozenset(
-    {"title", "source", "check", "towers", "objective", "train", "fit", "start"}
+    {"title", "source", "check", "towers", "objective", "train", "fit", "start", "finish"}
 )
 _SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -196,7 +196,7 @@ def resolve_preset(
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
-    for name in ("towers", "objective", *({"fit", "start"} & set(table))):
+    for name in ("towers", "objective", *({"fit", "start", "finish"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
     if {"fit", "start"} <= set(table):

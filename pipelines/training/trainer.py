@@ -27,6 +27,7 @@ from .batches import Batch, Batches
 from .checkpoint import TrainingState, load_state, restoring, save_state
 from .course import single_step_warning
 from .distributed import ALONE, ProcessGroup
+from .finish import Finish
 from .initialise import ClosedFormInit
 from .log import RunLog, summary
 from .modules import build_trainable
@@ -129,6 +130,7 @@ class Trainer:
             queue=self.queue,
         )
         self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
+        self.finish = Finish(plan.table, self.adapter, self.stores, seed=seed)
         self.counts = TrainingState()
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
@@ -152,11 +154,21 @@ class Trainer:
             while not self._finished():
                 self.train_epoch(folder, log, progress)
         self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
+        finish = partial(
+            self.finish.run,
+            folder,
+            self.train_rows,
+            validation=self.validation,
+            device=self.device,
+            progress=progress,
+        )
+        finished = self.processes.broadcast_from_rank0(finish)
         warnings = self._warnings()
         for warning in warnings:
             progress.note(f"warning: {warning}")
         return {
             "best": self.counts.best,
+            **finished,
             "epochs": self.counts.epoch,
             "steps": self.counts.step,
             "selected_by": self._selection(),
