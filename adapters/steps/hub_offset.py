@@ -43,7 +43,7 @@ class HubOffset(BankStep):
         bank: Training rows of the other side at most.
         features: Directions in which similarities to the bank are taken; all where there are fewer.
         sharpness: s, in (0, 50].
-        limit: l, the largest offset of a similarity; positive.
+        limit: l, the largest offset of a similarity; positive. Cosines shrink by 1 + 2 l.
 
     Raises:
         SpecError: An option is out of its range.
@@ -61,7 +61,7 @@ class HubOffset(BankStep):
         bank: int = 4096,
         features: int = 128,
         sharpness: float = 12.0,
-        limit: float = 0.2,
+        limit: float = 0.1,
     ) -> None:
         super().__init__(width + 4)
         if min(bank, features) < 1:

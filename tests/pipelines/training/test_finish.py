@@ -44,8 +44,8 @@ def test_a_finish_subtracts_offsets_that_float64_finds_in_the_training_rows(home
     offsets = []
     for own, other in ((image, text), (text, image)):
         values = np.log(np.exp(12 * own @ other.T).mean(axis=1)) / 12
-        offsets.append(np.clip(values - values.mean(), -0.2, 0.2))
-    expected = (image @ text.T - offsets[0][:, None] - offsets[1][None]) / 1.4
+        offsets.append(np.clip(values - values.mean(), -0.1, 0.1))
+    expected = (image @ text.T - offsets[0][:, None] - offsets[1][None]) / 1.2
     image, text = embeddings(run.folder, stores)
     np.testing.assert_allclose(image @ text.T, expected, atol=1e-5)
     assert run.report["finish"]["bank"] == [len(image), len(text)]
