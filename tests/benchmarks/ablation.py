@@ -25,6 +25,7 @@ def of_both(option: str) -> tuple[str, ...]:
 
 ROWS: dict[str, tuple[str, ...]] = {
     "as it is": (),
+    "offsets nearly zero": ("finish.limit=1e-6",),
     "one trained head": (
         *of_both("project.heads=1"),
         *("objective.parts=2", "objective.contrasted=1"),
