@@ -8,7 +8,7 @@ features of an embedding.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -19,30 +19,39 @@ from ..featcache.config import Table
 from ..featcache.errors import SpecError
 from ..featcache.hardware import free_memory
 from ..featcache.registry import Registry
-from ..featcache.tokens import PooledTokens, Tokens
+from ..featcache.tokens import PooledTokens, StreamTokens, Tokens
 from ..featcache.types import Side, sides_of
 from .context import name_vectors
 from .masking import without_padding
 from .options import read_options
+from .preset import BOTH, JOIN
 from .step import Step
 
 STEPS = Registry("step", f"{__package__}.steps", Path(__file__).parent / "steps", Step)
-SHARED = "both"  # name of the tower that both sides share
 _MOST_FEATURES = 2**24  # of one token; the widest encoders have some ten thousand
+
+# features of one input token, or of one of each stream where there are several
+Widths: TypeAlias = int | Sequence[int]
 
 
 class Adapter(nn.Module):
     """Run the tokens of a side through its steps and normalise the one token that is left.
 
-    Whatever takes tokens raises a SpecError where they are not as wide as it was built for.
+    A tower may read several streams, which are features of the same items from several encoders or
+    layers. Its steps before the one that joins them act on each stream.
+    Whatever takes tokens raises a SpecError where they are not as wide, or not as many streams, as
+    it was built for.
 
     Args:
-        steps: All steps by name, `both/fuse` or `image/project`; each once, shared ones too.
-        paths: Names of the steps of each side, in order.
-        widths: Features of one input token of each side.
+        steps: All steps by name, `both/fuse` or `image/project`; each once, shared ones too. A step
+            of the second stream alone is called `image-2/project`.
+        paths: Names of the steps of each side, in order, from the one that joins its streams on.
+        widths: Features of one input token of each side, or of each of its streams.
+        before_join: Names of the steps before, of each stream; no entry of a side of one stream.
 
     Attributes:
-        widths: As given.
+        widths: Features of one token of each side, those of all its streams together.
+        stream_widths: Those of each stream.
         out_width: Features of an embedding.
     """
 
@@ -51,12 +60,25 @@ class Adapter(nn.Module):
         steps: Mapping[str, Step],
         *,
         paths: Mapping[Side, Sequence[str]],
-        widths: Mapping[Side, int],
+        widths: Mapping[Side, Widths],
+        before_join: Mapping[Side, Sequence[Sequence[str]]] | None = None,
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleDict(steps)
         self.paths = {side: tuple(names) for side, names in paths.items()}
-        self.widths = dict(widths)
+        self.before_join = {
+            side: tuple(map(tuple, streams)) for side, streams in (before_join or {}).items()
+        }
+        # one step of each stream, and then one of all
+        self._stages = {
+            side: [
+                *zip(*self.before_join.get(side, ()), strict=True),
+                *((name,) for name in names),
+            ]
+            for side, names in self.paths.items()
+        }
+        self.stream_widths = {side: each_width(width) for side, width in widths.items()}
+        self.widths = {side: sum(of_streams) for side, of_streams in self.stream_widths.items()}
         ends = {side.value: steps[names[-1]].out_width for side, names in self.paths.items()}
         if len(set(ends.values())) > 1:
             raise SpecError(f"the towers must end in one width, found {ends}")
@@ -77,7 +99,7 @@ class Adapter(nn.Module):
 
     def embed_unnormalised(self, tokens: Tokens, side: Side) -> Float[Tensor, "batch embed"]:
         """Return the embedding of each row before it is divided by its length."""
-        pooled = self._run(tokens, side, self.paths[side]).values[:, 0]
+        pooled = self.tokens_after(tokens, side).values[:, 0]
         # float32 even under autocast, for the sake of the cosines
         return pooled.to(torch.promote_types(pooled.dtype, torch.float32))
 
@@ -95,54 +117,134 @@ class Adapter(nn.Module):
         return values[:, 0]
 
     def tokens_before(self, tokens: Tokens, side: Side, name: str) -> Tokens:
-        """Return what the step `name` reads of each row."""
-        names = self.paths[side]
-        return self._run(tokens, side, names[: names.index(name)])
+        """Return what the step `name` reads of each row; of its stream, where it is of one."""
+        stages = self._stages[side]
+        place = next(place for place, names in enumerate(stages) if name in names)
+        streams = self._run(tokens, side, stages[:place]).streams
+        if len(stages[place]) == 1:
+            return StreamTokens.of(streams)
+        return streams[stages[place].index(name)]
+
+    def tokens_after(self, tokens: Tokens, side: Side) -> Tokens:
+        """Return what the last step of a side gives."""
+        return self._run(tokens, side, self._stages[side])
+
+    def steps_of(self, side: Side) -> tuple[str, ...]:
+        """Return the names of all steps that a side runs through, in order, streams in turn."""
+        return tuple(name for names in self._stages[side] for name in names)
+
+    def path_of(self, side: Side, stream: int) -> tuple[str, ...]:
+        """Return the names of the steps that one stream of a side runs through, in order."""
+        before = self.before_join.get(side)
+        return (before[stream] if before else ()) + self.paths[side]
 
     def num_fixed(self, side: Side) -> int:
         """Return how many first steps of a side always make the same of a row; see `Step.fixed`."""
-        steps = [self.steps[name] for name in self.paths[side]]
-        return next((at for at, step in enumerate(steps) if not step.fixed), len(steps))
+        stages = self._stages[side]
+        changing = (
+            place
+            for place, names in enumerate(stages)
+            if not all(self.steps[name].fixed for name in names)
+        )
+        return next(changing, len(stages))
 
     def fixed_width(self, side: Side) -> int:
-        """Return the features of one token after the first `num_fixed` steps."""
+        """Return the features of one token after the first `num_fixed` steps, of all streams."""
+        return sum(self._fixed_widths(side))
+
+    def _fixed_widths(self, side: Side) -> tuple[int, ...]:
+        """Return the features of one token of each stream after the first `num_fixed` steps."""
         count = self.num_fixed(side)
         if not count:
-            return self.widths[side]
-        last = self.steps[self.paths[side][count - 1]]
-        assert isinstance(last, Step), "towers hold nothing else"
-        return last.out_width
+            return self.stream_widths[side]
+        return tuple(self._step(name).out_width for name in self._stages[side][count - 1])
+
+    def _step(self, name: str) -> Step:
+        step = self.steps[name]
+        assert isinstance(step, Step), "towers hold nothing else"
+        return step
 
     @torch.no_grad()
     def pool(self, tokens: Tokens, side: Side) -> PooledTokens:
-        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on."""
+        """Return what the first `num_fixed` steps make of tokens; `embed` and `before` go on.
+
+        Streams that leave one token each are put side by side.
+        """
         count = self.num_fixed(side)
         exact = self.is_exact(side)
-        pooled = self._run(tokens, side, self.paths[side][:count], exact=exact)
-        return PooledTokens(pooled.values, pooled.mask, count)
+        streams = self._run(tokens, side, self._stages[side][:count], exact=exact).streams
+        values = torch.cat([stream.values for stream in streams], dim=2)
+        return PooledTokens(values, streams[0].mask, count)
 
     def is_exact(self, side: Side) -> bool:
         """Return whether the tower of a side takes features as they are under autocast."""
-        return any(self.steps[name].exact for name in self.paths[side])
+        return any(self.steps[name].exact for name in self.steps_of(side))
 
     def _run(
-        self, tokens: Tokens, side: Side, names: Sequence[str], *, exact: bool | None = None
+        self,
+        tokens: Tokens,
+        side: Side,
+        stages: Sequence[Sequence[str]],
+        *,
+        exact: bool | None = None,
     ) -> Tokens:
-        is_pooled = isinstance(tokens, PooledTokens)
-        width = self.fixed_width(side) if is_pooled else self.widths[side]
-        if tokens.width != width:
-            raise SpecError(
-                f"the adapter reads {side.value} tokens of width {width}, "
-                f"found {tokens.width}: use the encoder it was trained with"
-            )
+        done, streams = self._read(tokens, side)
         if exact is None:
-            exact = any(self.steps[name].exact for name in names)
-        dtype = self._input_dtype(tokens, exact=exact)
-        done = tokens.num_steps if isinstance(tokens, PooledTokens) else 0
-        tokens = tokens.with_values(without_padding(tokens).to(dtype))
-        for name in names[done:]:
-            tokens = self.steps[name](tokens, side)
-        return tokens
+            exact = any(self.steps[name].exact for names in stages for name in names)
+        dtype = self._input_dtype(streams[0], exact=exact)
+        streams = [stream.with_values(without_padding(stream).to(dtype)) for stream in streams]
+        for names in stages[done:]:
+            streams = self._advance(streams, side, names)
+        return StreamTokens.of(streams)
+
+    def _advance(self, streams: Sequence[Tokens], side: Side, names: Sequence[str]) -> list[Tokens]:
+        """Return the streams behind the steps of one stage."""
+        if len(names) < len(streams):
+            streams = [StreamTokens.of(streams)]
+        return [self.steps[name](stream, side) for name, stream in zip(names, streams, strict=True)]
+
+    def check_one_token(self) -> None:
+        """Run two made-up rows of three and two tokens through each tower, in evaluation mode.
+
+        Raises:
+            SpecError: A tower ends in several tokens a row.
+        """
+        mask = torch.tensor([[True, True, True], [True, True, False]])
+        self.eval()
+        for side, widths in self.stream_widths.items():
+            streams = [Tokens(torch.randn(2, 3, width), mask) for width in widths]
+            for names in self._stages[side]:
+                with torch.no_grad():
+                    streams = self._advance(streams, side, names)
+                for name, stream in zip(names, streams, strict=True):
+                    step = self._step(name)
+                    assert stream.width == step.out_width, f"{name} does not keep its out_width"
+            if streams[0].values.shape[1] != 1:
+                raise SpecError(
+                    f"the {side.value} tower ends in several tokens a row: "
+                    "let its last step be a pool, such as { part = 'mean-pool' }"
+                )
+        self.train()
+
+    def _read(self, tokens: Tokens, side: Side) -> tuple[int, list[Tokens]]:
+        """Return how many stages tokens have been through, and their streams."""
+        is_pooled = isinstance(tokens, PooledTokens)
+        widths = self._fixed_widths(side) if is_pooled else self.stream_widths[side]
+        streams, done = list(tokens.streams), 0
+        if isinstance(tokens, PooledTokens):
+            done = tokens.num_steps
+            if len(widths) > 1 and tokens.width == sum(widths):
+                parts = torch.split(tokens.values, list(widths), dim=2)
+                streams = [Tokens(values, tokens.mask) for values in parts]
+        if tuple(stream.width for stream in streams) != tuple(widths):
+            reads, read = (
+                " and ".join(map(str, each)) for each in (widths, [s.width for s in streams])
+            )
+            raise SpecError(
+                f"the adapter reads {side.value} tokens of width {reads}, "
+                f"found {read}: use the encoder it was trained with"
+            )
+        return done, streams
 
     def _input_dtype(self, tokens: Tokens, *, exact: bool) -> torch.dtype:
         device = tokens.values.device.type
@@ -179,7 +281,23 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def build_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int], seed: int) -> Adapter:
+def table_of(name: str) -> str:
+    """Return the table of `[towers]` that a step stands in, or the side of one of a stream.
+
+    Worked: `image-2/project` is the second stream's, and `image/project` the first one's, of the
+    slot `project` of `image`.
+    """
+    return name.partition("/")[0].partition("-")[0]
+
+
+def each_width(width: Widths) -> tuple[int, ...]:
+    """Return the features of one token of each stream."""
+    return (width,) if isinstance(width, int) else tuple(width)
+
+
+def build_adapter(
+    towers: Mapping[str, Any], *, widths: Mapping[Side, Widths], seed: int
+) -> Adapter:
     """Build the adapter that a preset's `[towers]` table describes.
 
     `[towers.both]` is a table of slots in order, each a table with the name of its `part` and
@@ -187,15 +305,18 @@ def build_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int], seed
     `per_modality = true`. `[towers.image]` and `[towers.text]` share nothing, nor do
     `[towers.first_text]` and `[towers.second_text]`.
 
+    Where a side has several streams, each has a module of its own in every slot before that of the
+    part `join`, unless the slot says `per_stream = false`.
+
     Args:
         towers: The table.
-        widths: Features of one input token of each side.
+        widths: Features of one input token of each side, or of each of its streams.
         seed: Seed of the initial weights. The global generators are left as they were.
 
     Raises:
         SpecError: A table is malformed, an option unknown, missing or wrong, a shared slot meets
-            different widths, a tower does not end in one token a row, the towers end in different
-            widths, or they do not fit into memory.
+            different widths, a tower does not join its streams or does not end in one token a row,
+            the towers end in different widths, or they do not fit into memory.
         UnknownNameError: No step has the name of a part.
     """
     outline = outline_adapter(towers, widths=widths)
@@ -209,11 +330,11 @@ def build_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int], seed
         # the CPU's generator only: torch.manual_seed would reseed those of all devices
         torch.default_generator.manual_seed(seed)
         adapter = _assemble(towers, widths)
-        _check_one_token(adapter)
+        adapter.check_one_token()
     return adapter
 
 
-def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int]) -> Adapter:
+def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, Widths]) -> Adapter:
     """Build the adapter that `build_adapter` builds, on the meta device: names and shapes alone.
 
     Nothing is allocated, however large the numbers of the table are.
@@ -223,11 +344,14 @@ def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int]) ->
         UnknownNameError: No step has the name of a part.
     """
     _check_towers(towers, widths)
-    for side, width in widths.items():
-        if type(width) is not int or not 1 <= width <= _MOST_FEATURES:
-            raise SpecError(
-                f"[widths].{side.value} must be from 1 to {_MOST_FEATURES:,}, found {width!r:.80}"
-            )
+    for side, of_side in widths.items():
+        of_streams = of_side if isinstance(of_side, list | tuple) and of_side else [of_side]
+        for width in of_streams:
+            if type(width) is not int or not 1 <= width <= _MOST_FEATURES:
+                raise SpecError(
+                    f"[widths].{side.value} must be from 1 to {_MOST_FEATURES:,}, "
+                    f"found {width!r:.80}"
+                )
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return _assemble(towers, widths)
@@ -236,95 +360,150 @@ def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, int]) ->
         raise SpecError(f"[towers] cannot be built, a size is too large: {reason:.200}") from error
 
 
-def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> Adapter:
+def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> Adapter:
     # in the order of the enumeration, so that equal seeds give equal weights
     sides = sides_of([side.value for side in widths])
-    steps: dict[str, Step] = {}
-    paths: dict[Side, list[str]] = {}
+    assembly = _Assembly({side: widths[side] for side in sides})
     for owner, tower in towers.items():
-        tower_widths = {side: widths[side] for side in sides if owner in (SHARED, side.value)}
-        tower_steps, tower_paths = _build_tower(tower, owner=owner, widths=tower_widths)
-        steps |= tower_steps
-        paths |= tower_paths
-    for step in steps.values():
+        assembly.add_tower(owner, tower)
+    for step in assembly.steps.values():
         name_vectors(step, sides)
-    return Adapter(steps, paths=paths, widths=widths)
+    return Adapter(
+        assembly.steps, paths=assembly.paths, widths=widths, before_join=assembly.before_join
+    )
 
 
-def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, int]) -> None:
+def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> None:
     separate = sorted(side.value for side in widths)
-    if sorted(towers) not in ([SHARED], separate):
+    if sorted(towers) not in ([BOTH], separate):
         raise SpecError(
-            f"[towers] must hold either {SHARED!r} alone or {separate}, found {sorted(towers)}"
+            f"[towers] must hold either {BOTH!r} alone or {separate}, found {sorted(towers)}"
         )
     for owner, tower in towers.items():
         if not isinstance(tower, Mapping) or not tower:
             raise SpecError(f"[towers.{owner}] must be a table of slots, found {tower!r}")
 
 
-def _build_tower(
-    tower: Mapping[str, Any], *, owner: str, widths: Mapping[Side, int]
-) -> tuple[dict[str, Step], dict[Side, list[str]]]:
-    steps: dict[str, Step] = {}
-    paths: dict[Side, list[str]] = {side: [] for side in widths}
-    current = dict(widths)
-    for slot, entry in tower.items():
-        where = f"[towers.{owner}].{slot}"
-        part, options, per_modality = _read_slot(slot, entry, where=where)
-        users: dict[str, list[Side]] = {owner: list(widths)}
-        if per_modality:
-            users = {side.value: [side] for side in widths}
-        for user, sides in users.items():
-            width = current[sides[0]]
-            if any(current[side] != width for side in sides):
-                inputs = " and ".join(f"{s.value} tokens of width {current[s]}" for s in sides)
+class _Slot(NamedTuple):
+    """Slot of a tower: its part, the options of that, and who shares its module."""
+
+    part: str
+    options: Table
+    per_modality: bool
+    per_stream: bool
+
+
+class _Assembly:
+    """Steps of all towers, and the way of each stream through them.
+
+    Attributes:
+        steps: All steps by name.
+        paths: Names of the steps of each side, from its join on.
+        before_join: Those of each stream before it, of a side of several.
+        current: Features of one token of each stream, behind the steps that are there.
+    """
+
+    def __init__(self, widths: Mapping[Side, Widths]) -> None:
+        self.current = {side: list(each_width(width)) for side, width in widths.items()}
+        self.steps: dict[str, Step] = {}
+        self.paths: dict[Side, list[str]] = {side: [] for side in widths}
+        self.before_join: dict[Side, list[list[str]]] = {
+            side: [[] for _ in streams] for side, streams in self.current.items() if streams[1:]
+        }
+
+    def add_tower(self, owner: str, tower: Mapping[str, Any]) -> None:
+        """Add the slots of one table, in order."""
+        sides = [side for side in self.paths if owner in (BOTH, side.value)]
+        for name, entry in tower.items():
+            where = f"[towers.{owner}].{name}"
+            slot = _read_slot(name, entry, where=where)
+            if slot.part == JOIN:
+                for side in sides:
+                    self._join(side, name, slot, where)
+            else:
+                for user, places in self._users(owner, sides, slot).items():
+                    # the slash keeps slots apart from attributes of a module
+                    self._add(f"{user}/{name}", places, slot, where)
+        for side in sides:
+            count = len(self.current[side])
+            if count > 1:
                 raise SpecError(
-                    f"{where} is shared but meets {inputs}: say per_modality = true or project "
-                    "them first"
+                    f"[towers.{owner}] has no slot with the part {JOIN!r}, so the {side.label} "
+                    f"tower reads one stream, found {count}: name one encoder and one layer"
                 )
-            name = f"{user}/{slot}"  # the slash keeps slots apart from attributes of a module
-            steps[name] = _build_step(part, width, options, where=where)
-            for side in sides:
-                paths[side].append(name)
-                current[side] = steps[name].out_width
-    return steps, paths
+
+    def _users(
+        self, owner: str, sides: Sequence[Side], slot: _Slot
+    ) -> dict[str, list[tuple[Side, int]]]:
+        """Return by owner the streams that share a module of a slot."""
+        users: dict[str, list[tuple[Side, int]]] = {}
+        for side in sides:
+            user = side.value if slot.per_modality else owner
+            for stream in range(len(self.current[side])):
+                # the first has the name that it has where it is alone
+                number = f"-{stream + 1}" if stream and slot.per_stream else ""
+                users.setdefault(f"{user}{number}", []).append((side, stream))
+        return users
+
+    def _add(self, name: str, places: Sequence[tuple[Side, int]], slot: _Slot, where: str) -> None:
+        width = _one_width(self.current, places, where=where)
+        step = self.steps[name] = _build_step(slot.part, width, slot.options, where=where)
+        for side, stream in places:
+            is_joined = len(self.current[side]) == 1
+            (self.paths[side] if is_joined else self.before_join[side][stream]).append(name)
+            self.current[side][stream] = step.out_width
+
+    def _join(self, side: Side, slot_name: str, slot: _Slot, where: str) -> None:
+        if len(self.current[side]) == 1:
+            return  # there is nothing to join
+        name = f"{side.value}/{slot_name}"
+        step = _build_step(slot.part, self.current[side], slot.options, where=where)
+        self.steps[name] = step
+        self.paths[side].append(name)
+        self.current[side] = [step.out_width]
 
 
-def _read_slot(slot: str, entry: Any, *, where: str) -> tuple[str, Table, bool]:
+def _one_width(
+    current: Mapping[Side, Sequence[int]], places: Sequence[tuple[Side, int]], *, where: str
+) -> int:
+    """Return the width that all of a module's users give it.
+
+    Raises:
+        SpecError: They give different ones.
+    """
+    widths = [current[side][stream] for side, stream in places]
+    if len(set(widths)) == 1:
+        return widths[0]
+    inputs = " and ".join(
+        f"{side.value} tokens of width {width}"
+        for (side, _), width in zip(places, widths, strict=True)
+    )
+    option = "per_modality" if len({side for side, _ in places}) > 1 else "per_stream"
+    raise SpecError(
+        f"{where} is shared but meets {inputs}: say {option} = true or project them first"
+    )
+
+
+def _read_slot(slot: str, entry: Any, *, where: str) -> _Slot:
     if "." in slot or not slot:
         raise SpecError(f"{where}: the name of a slot may not be empty or hold a dot")
     if not isinstance(entry, Mapping) or not isinstance(entry.get("part"), str):
         raise SpecError(f"{where} must be a table that names its part, found {entry!r}")
     options = dict(entry)
     part = options.pop("part")
-    per_modality = options.pop("per_modality", False)
-    if not isinstance(per_modality, bool):
-        raise SpecError(f"{where}.per_modality must be true or false, found {per_modality!r}")
-    return part, options, per_modality
+    sharing = {"per_modality": False, "per_stream": True}
+    for name, default in sharing.items():
+        sharing[name] = options.pop(name, default)
+        if not isinstance(sharing[name], bool):
+            raise SpecError(f"{where}.{name} must be true or false, found {sharing[name]!r}")
+    return _Slot(part, options, **sharing)
 
 
-def _build_step(part: str, width: int, options: Table, *, where: str) -> Step:
+def _build_step(part: str, width: Widths, options: Table, *, where: str) -> Step:
     step = STEPS.load(part)
     arguments = read_options(step, options, where=f"{where} ({part})")
     try:
-        return step(width, **arguments)
+        # a join takes the width of each stream
+        return step(width, **arguments)  # type: ignore[arg-type]
     except SpecError as error:
         raise SpecError(f"{where} ({part}): {error}") from error
-
-
-def _check_one_token(adapter: Adapter) -> None:
-    """Run two made-up rows of three and two tokens through each tower, in evaluation mode."""
-    mask = torch.tensor([[True, True, True], [True, True, False]])
-    for side, names in adapter.paths.items():
-        tokens = Tokens(torch.randn(2, 3, adapter.widths[side]), mask)
-        for name in names:
-            step = adapter.steps[name].eval()
-            with torch.no_grad():
-                tokens = step(tokens, side)
-            step.train()
-            assert tokens.width == step.out_width, f"{name} does not keep its out_width"
-        if tokens.values.shape[1] != 1:
-            raise SpecError(
-                f"the {side.value} tower ends in several tokens a row: "
-                "let its last step be a pool, such as { part = 'mean-pool' }"
-            )

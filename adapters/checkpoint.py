@@ -8,12 +8,14 @@ or, where the table has changed too, a mismatch that loading reports.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
+from typing_extensions import NotRequired, TypedDict
 
 from ..featcache.atomic_files import replacing, write_bytes
 from ..featcache.config import Table, canonical_json, fingerprint, to_toml
@@ -24,12 +26,14 @@ from ..featcache.store.remedies import removal_of_run
 from ..featcache.types import sides_of
 from ..featcache.writing import write_bytes as write_whole
 from .adapter import Adapter, build_adapter, outline_adapter
+from .ensemble import MOST_MEMBERS, ensemble_of
 from .objective import Objective, build_objective
 
 TABLE_FILE = "adapter.toml"
 TENSOR_FILE = "adapter.safetensors"
 HASHES = "lightalign"  # name of our entry in the metadata of the tensor file
 STRUCTURE = ("towers", "objective", "widths")  # the keys of the table that decide the modules
+MEMBERS = "members"  # another, of an ensemble: how many adapters of these towers it is
 
 
 class _Structure(TypedDict):
@@ -37,7 +41,8 @@ class _Structure(TypedDict):
 
     towers: dict[str, dict[str, Any]]
     objective: dict[str, Any]
-    widths: dict[str, int]
+    widths: dict[str, int | list[int]]
+    members: NotRequired[Annotated[int, Meta(ge=2, le=MOST_MEMBERS)]]
 
 
 def save_adapter(
@@ -47,11 +52,16 @@ def save_adapter(
 
     `table` is the resolved preset or spec with the `towers` and the `objective` that they were
     built from; whatever else it holds is kept, and the adapter's input widths become `[widths]`.
+    The table of an ensemble says how many `members` of these towers it has.
 
     Raises:
         SpecError: The table has no `towers` or no `objective`.
     """
-    full = {**table, "widths": {side.value: width for side, width in adapter.widths.items()}}
+    widths = {
+        side.value: list(of_streams) if len(of_streams) > 1 else of_streams[0]
+        for side, of_streams in adapter.stream_widths.items()
+    }
+    full = {**table, "widths": widths}
     if missing := [key for key in STRUCTURE if key not in full]:
         raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +106,19 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
     widths = {side: table["widths"][side.value] for side in sides_of(table["widths"])}
     objective = build_objective(table["objective"])
     # before anything is allocated: the numbers of the table may be of any size
-    outline = outline_adapter(table["towers"], widths=widths)
+    outlines = [
+        outline_adapter(table["towers"], widths=widths) for _ in range(table.get(MEMBERS, 1))
+    ]
+    outline = _one_of(outlines, table)
     check_shapes(dict(_state(outline, objective)), tensors, where=weights)
-    adapter = build_adapter(table["towers"], widths=widths, seed=0)
+    adapters = [build_adapter(table["towers"], widths=widths, seed=0) for _ in outlines]
+    adapter = _one_of(adapters, table)
     nn.ModuleDict({"adapter": adapter, "objective": objective}).load_state_dict(tensors)
     return adapter.eval(), objective.eval(), table
+
+
+def _one_of(adapters: list[Adapter], table: Table) -> Adapter:
+    return ensemble_of(adapters) if MEMBERS in table else adapters[0]
 
 
 def _state(adapter: Adapter, objective: Objective) -> list[tuple[str, Tensor]]:
@@ -157,7 +175,10 @@ def check_shapes(
 
 def table_hash(table: Table) -> str:
     """Return the hash of the keys of a table that decide the modules, in hexadecimal."""
-    return fingerprint({key: table.get(key) for key in STRUCTURE})
+    decisive = {key: table.get(key) for key in STRUCTURE}
+    if MEMBERS in table:
+        decisive[MEMBERS] = table[MEMBERS]
+    return fingerprint(decisive)
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -28,8 +28,8 @@ def backward_in_chunks(
     embed: Embed,
     objective: Objective,
     *,
-    images: Sequence[LazyTokens],
-    texts: Sequence[LazyTokens],
+    first: Sequence[LazyTokens],
+    second: Sequence[LazyTokens],
     positives: PairMask,
     sides: Sides = IMAGE_TEXT,
     load_all: Callable[[Sequence[LazyTokens]], Iterable[Tokens]] = lambda loads: (
@@ -47,9 +47,9 @@ def backward_in_chunks(
     Args:
         embed: Embeds the rows of a chunk; may draw random numbers.
         objective: Loss of the whole batch.
-        images: What loads each chunk of images, or of the texts of the first side.
-        texts: What loads each chunk of texts, or of those of the second side.
-        positives: Which of all images and texts belong together.
+        first: What loads each chunk of the first side.
+        second: What loads each chunk of the second side.
+        positives: Which of all rows of both sides belong together.
         sides: What both sides are.
         load_all: Loads chunks in order, ahead of their use if it likes.
         scale: Changes the total before its gradient is taken, as gradient scalers do.
@@ -58,8 +58,8 @@ def backward_in_chunks(
             their embeddings, and the gradient added here is that through these chunks.
         complete: Adds to the batch what else the objective looks at; called once.
     """
-    loads = [*images, *texts]
-    owners = [sides[0]] * len(images) + [sides[1]] * len(texts)
+    loads = [*first, *second]
+    owners = [sides[0]] * len(first) + [sides[1]] * len(second)
     # one state a chunk: the second pass draws each chunk's dropout again, as the first did
     states: list[list[Tensor]] = []
     embedded: list[Tensor] = []
@@ -70,10 +70,9 @@ def backward_in_chunks(
     # dropout of the next batch must not depend on the number of chunks
     afterwards = _random_states()
     leaves = [embedding.detach().requires_grad_() for embedding in embedded]
-    num_images, num_texts = positives.shape
-    image = join(leaves[: len(images)], num_images)
-    text = join(leaves[len(images) :], num_texts)
-    batch = PairBatch(image, text, positives, sides=sides)
+    num_first, num_second = positives.shape
+    joined = join(leaves[: len(first)], num_first), join(leaves[len(first) :], num_second)
+    batch = PairBatch(*joined, positives, sides=sides)
     loss = objective(complete(batch))
     torch.autograd.backward(scale(loss.total))
     again = zip(load_all(loads), owners, states, leaves, strict=True)

@@ -21,7 +21,7 @@ def side_parameters(adapter: Adapter, side: Side) -> dict[str, nn.Parameter]:
     Of a context, which holds the vectors of both sides, that of `side` alone.
     """
     parameters: dict[str, nn.Parameter] = {}
-    for name in adapter.paths[side]:
+    for name in adapter.steps_of(side):
         step = adapter.steps[name]
         others = {
             id(vector)
@@ -40,10 +40,12 @@ def side_parameters(adapter: Adapter, side: Side) -> dict[str, nn.Parameter]:
 
 def shared_steps(adapter: Adapter, side: Side) -> list[str]:
     """Return the names of the steps of `side` with parameters that the other side has, too."""
-    others = {name for other, names in adapter.paths.items() if other is not side for name in names}
+    others = {
+        name for other in adapter.paths if other is not side for name in adapter.steps_of(other)
+    }
     return [
         name
-        for name in adapter.paths[side]
+        for name in adapter.steps_of(side)
         if name in others and any(True for _ in adapter.steps[name].parameters())
     ]
 

@@ -1,6 +1,7 @@
 """The contract of a training objective: a batch of embedded pairs in, a loss to minimise out.
 
-Axis names: `images` and `texts` count the rows of a batch, `embed` the features of an embedding.
+Axis names: `first` and `second` count the rows of both sides in a batch, `embed` the features of an
+embedding.
 """
 
 from abc import ABC, abstractmethod
@@ -28,17 +29,19 @@ class QueuedNegatives:
     """Embeddings of earlier batches, without a graph: further negatives of a batch.
 
     Attributes:
-        image: L2-normalised embeddings of images.
-        text: L2-normalised embeddings of texts.
-        image_to_text: True where text j is a negative of image i of the batch: not where both
-            belong together, which an earlier epoch or another text of the image brings about.
-        text_to_image: True where image j is a negative of text i of the batch.
+        first: L2-normalised embeddings of the first side.
+        second: L2-normalised embeddings of the second side.
+        first_to_second: True where row j of `second` is a negative of row i of the batch's first
+            side: not where both belong together, which an earlier epoch or another partner of the
+            row brings about.
+        second_to_first: True where row j of `first` is a negative of row i of the batch's second
+            side.
     """
 
-    image: Float[Tensor, "old_images embed"]
-    text: Float[Tensor, "old_texts embed"]
-    image_to_text: Bool[Tensor, "images old_texts"]
-    text_to_image: Bool[Tensor, "texts old_images"]
+    first: Float[Tensor, "old_first embed"]
+    second: Float[Tensor, "old_second embed"]
+    first_to_second: Bool[Tensor, "first old_second"]
+    second_to_first: Bool[Tensor, "second old_first"]
 
     def to(self, device: torch.device) -> "QueuedNegatives":
         """Return the same on `device`."""
@@ -50,23 +53,23 @@ class TeacherFeatures:
     """Features of a batch from the frozen encoders, as the teacher of a loss.
 
     Attributes:
-        image: L2-normalised features of images.
-        text: L2-normalised features of texts.
+        first: L2-normalised features of the first side.
+        second: L2-normalised features of the second side.
     """
 
-    image: Float[Tensor, "images image_features"]
-    text: Float[Tensor, "texts text_features"]
+    first: Float[Tensor, "first first_features"]
+    second: Float[Tensor, "second second_features"]
 
     def to(self, device: torch.device) -> "TeacherFeatures":
         """Return the same on `device`."""
-        return TeacherFeatures(self.image.to(device), self.text.to(device))
+        return TeacherFeatures(self.first.to(device), self.second.to(device))
 
     def take(
-        self, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
+        self, first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
     ) -> "TeacherFeatures":
         """Return these rows."""
         return TeacherFeatures(
-            self.image[torch.from_numpy(images)], self.text[torch.from_numpy(texts)]
+            self.first[torch.from_numpy(first)], self.second[torch.from_numpy(second)]
         )
 
 
@@ -74,23 +77,20 @@ class TeacherFeatures:
 class PairBatch:
     """Embeddings of a batch, with the mask of the pairs that belong together.
 
-    Between two text encoders the texts of the first side stand in the place of the images, here as
-    in all that is remembered or taught.
-
     Attributes:
-        image: L2-normalised embeddings of distinct images.
-        text: L2-normalised embeddings of texts.
-        positives: True where image i and text j belong together; every image and every text of
+        first: L2-normalised embeddings of the first side, such as distinct images.
+        second: L2-normalised embeddings of the second side, such as their texts.
+        positives: True where row i of `first` and row j of `second` belong together; every row of
             the batch has at least one partner in it. An objective that has `most_logits` gets
             `Positives`, or a tensor from elsewhere.
         remembered: Further negatives, or None.
         teacher: Features of the same rows, where the objective needs them.
-        sides: What both sides are, for the names of parts.
+        sides: What both sides are, for the names of parts; nothing else depends on them.
         step: Steps of the optimiser before it, in a training; None elsewhere.
     """
 
-    image: Float[Tensor, "images embed"]
-    text: Float[Tensor, "texts embed"]
+    first: Float[Tensor, "first embed"]
+    second: Float[Tensor, "second embed"]
     positives: PairMask
     remembered: QueuedNegatives | None = None
     teacher: TeacherFeatures | None = None
@@ -119,19 +119,19 @@ def split_parts(batch: PairBatch, count: int, *, first: int) -> list[PairBatch]:
     """
     if count == 1:
         return [batch]
-    width = batch.image.shape[1]
+    width = batch.first.shape[1]
     if width % count:
         raise SpecError(f"an embedding of {width} features has no {count} parts of one width")
 
     def cut(values: Float[Tensor, "n embed"]) -> list[Float[Tensor, "n part"]]:
         return [functional.normalize(part, dim=1) for part in values.chunk(count, dim=1)[:first]]
 
-    pairs = zip(cut(batch.image), cut(batch.text), strict=True)
-    parts = [replace(batch, image=image, text=text) for image, text in pairs]
+    pairs = zip(cut(batch.first), cut(batch.second), strict=True)
+    parts = [replace(batch, first=left, second=right) for left, right in pairs]
     if (old := batch.remembered) is None:
         return parts
-    older = zip(cut(old.image), cut(old.text), strict=True)
-    queues = [replace(old, image=image, text=text) for image, text in older]
+    older = zip(cut(old.first), cut(old.second), strict=True)
+    queues = [replace(old, first=left, second=right) for left, right in older]
     return [replace(part, remembered=queue) for part, queue in zip(parts, queues, strict=True)]
 
 
@@ -196,12 +196,12 @@ class Structured(Objective):
         loss = self.objective(batch)
         assert batch.teacher is not None, "an objective that needs a teacher gets one"
         # float32 even under autocast: powers of probabilities have many small numbers
-        with torch.autocast(batch.image.device.type, enabled=False):
+        with torch.autocast(batch.first.device.type, enabled=False):
             first, second = (
                 self.structure.divergence(features, at_least_float32(embeddings))
                 for features, embeddings in (
-                    (batch.teacher.image, batch.image),
-                    (batch.teacher.text, batch.text),
+                    (batch.teacher.first, batch.first),
+                    (batch.teacher.second, batch.second),
                 )
             )
         divergence = (first + second) / 2

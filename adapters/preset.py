@@ -1,6 +1,7 @@
 """Presets: published and own systems as TOML tables. Nothing here imports torch."""
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import list_names, unknown_name
 from ..featcache.types import TEXT_TEXT as TEXT_TEXT_SIDES
+from ..featcache.types import Side
 
 PRESETS = Path(__file__).parent.parent / "data" / "presets"
 STEPS = Path(__file__).parent / "steps"
+BOTH = "both"  # name of the tower that both sides share
+JOIN = "join"  # the part that makes one stream of several
 SLOT = "fuse"  # the slot of a tower that `with_fusion` fills
 NO_FUSION = "none"
 SUFFIX = "-fusion"
@@ -65,6 +69,37 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
     if not names:
         return merged
     return {**merged, "towers": {name: merged["towers"][name] for name in names}}
+
+
+def for_streams(preset: Table, counts: Mapping[Side, int], *, name: str) -> Table:
+    """Return `preset` as it is for so many streams of each side.
+
+    A slot of the part `join` is left out of towers of one stream. `name` is that of the preset.
+
+    Raises:
+        SpecError: A side has several streams, and its tower does not join them.
+    """
+    towers = dict(preset.get("towers", {}))
+    for owner, tower in towers.items():
+        of_owner = {side: count for side, count in counts.items() if owner in (BOTH, side.value)}
+        joins = [slot for slot, entry in _slots(tower) if entry.get("part") == JOIN]
+        several = next((side for side, count in of_owner.items() if count > 1), None)
+        if several is None:
+            others = {slot: entry for slot, entry in tower.items() if slot not in joins}
+            towers[owner] = others if joins else tower
+        elif not joins:
+            raise SpecError(
+                f"preset {name!r} takes one {several.label} stream, found {of_owner[several]}: "
+                f"name one encoder and one layer, or take a preset with a slot of the part "
+                f"{JOIN!r}, such as {DEFAULT}"
+            )
+    return {**preset, "towers": towers} if towers else preset
+
+
+def _slots(tower: Any) -> list[tuple[str, Any]]:
+    if not isinstance(tower, dict):
+        return []
+    return [(slot, entry) for slot, entry in tower.items() if isinstance(entry, dict)]
 
 
 def list_fusions() -> list[tuple[str, str]]:

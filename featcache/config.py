@@ -275,11 +275,13 @@ def _parse_value(text: str, *, option: str) -> Any:
 
 def without_none(table: Mapping[str, Any]) -> Table:
     """Return a table without keys whose value is None, as it is after it was TOML."""
-    return {
-        key: without_none(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
-        if value is not None
-    }
+
+    def clear(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return without_none(value)
+        return list(map(clear, value)) if isinstance(value, list) else value
+
+    return {key: clear(value) for key, value in table.items() if value is not None}
 
 
 def _coerce(hint: Any, value: Any, *, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which items of a split belong together, by place in arrays: of a million captions 8 MB."""
+"""Links between items of a split, by their places in arrays: of a million captions 8 MB."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,10 +47,10 @@ class Links:
         for sides, linked in (pairs or {}).items():
             first, second = (place_of[side.modality] for side in sides)
             places = []
-            for one, other in linked:
-                if one not in first or other not in second:
-                    raise absent((one, other))
-                places += [first[one], second[other]]
+            for first_id, second_id in linked:
+                if first_id not in first or second_id not in second:
+                    raise absent((first_id, second_id))
+                places += [first[first_id], second[second_id]]
             arrays[sides] = compact(np.array(places, dtype=np.int64).reshape(-1, 2))
         strings = {modality: Strings.of(names) for modality, names in ids.items()}
         return cls(strings, arrays, labels or {})

@@ -42,6 +42,40 @@ class Tokens:
         """Return tokens that keep the mask and hold `values`."""
         return Tokens(values, self.mask)
 
+    @property
+    def streams(self) -> tuple["Tokens", ...]:
+        """Return the tokens of each stream; these alone where a tower reads one."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class StreamTokens(Tokens):
+    """Tokens of the same items from several stores, which one tower reads side by side.
+
+    `values` and `mask`, and so `width`, are those of the first stream: whoever knows of one stream
+    alone gives a tower of several too few, which it refuses.
+
+    Attributes:
+        further: Tokens of the other streams, in order.
+    """
+
+    further: tuple[Tokens, ...] = ()
+
+    @classmethod
+    def of(cls, streams: Sequence[Tokens]) -> Tokens:
+        """Return several streams as one object, or the only one as it is."""
+        first, *further = streams
+        return cls(first.values, first.mask, tuple(further)) if further else first
+
+    @property
+    def streams(self) -> tuple[Tokens, ...]:
+        """Return the tokens of each stream."""
+        return (Tokens(self.values, self.mask), *self.further)
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Tokens:
+        """Return the same on `device`, the values in `dtype` if one is given."""
+        return self.of([stream.to(device, dtype) for stream in self.streams])
+
 
 @dataclass(frozen=True)
 class PooledTokens(Tokens):

@@ -15,20 +15,21 @@ from ..positives import Positives
 
 
 class Clip(Objective):
-    """Contrast each image with all texts of the batch, and each text with all images.
+    """Contrast each row of one side with all rows of the other in the batch, both ways.
 
-    L = (L_image + L_text) / 2, with logits l_ij = scale * image_i . text_j and
-    L_image = -1/I sum_i 1/|P_i| sum_{j in P_i} log softmax_j(l_ij), P_i the texts of image i;
-    L_text is the same with the roles exchanged. An image with n texts in the batch asks for
-    weight 1/n on each: its own texts pull one another level and are never its negatives, and
-    L_image cannot fall below the mean of log n. With one text an image it is CLIP's loss.
+    L = (L_first + L_second) / 2, with logits l_ij = scale * first_i . second_j and
+    L_first = -1/I sum_i 1/|P_i| sum_{j in P_i} log softmax_j(l_ij), P_i the partners of row i,
+    such as the texts of an image; L_second is the same with the roles exchanged. A row with n
+    partners in the batch asks for weight 1/n on each: they pull one another level and are never
+    its negatives, and L_first cannot fall below the mean of log n. With one text an image it is
+    CLIP's loss.
 
     An embedding may have several `parts` of one width, as the step `heads` makes them. Then each of
     the first `contrasted` is divided by its length and contrasted on its own, and L is the mean.
 
     Negatives of earlier batches, if there are, add exp(l) to the denominator of each softmax.
 
-    Worked by hand: two orthogonal pairs, image = text = [[1, 0], [0, 1]], scale 1. Each row of
+    Worked by hand: two orthogonal pairs, first = second = [[1, 0], [0, 1]], scale 1. Each row of
     logits is (1, 0) in some order, the right column has softmax e / (e + 1), and all four
     cross-entropies are log(1 + 1/e) = 0.3133.
 
@@ -127,28 +128,28 @@ class Clip(Objective):
         return f"its {which} value, {scale:.4g}"
 
     def forward(self, batch: PairBatch) -> Loss:
-        """Return the loss; its parts are `image_to_text`, `text_to_image` and `scale`.
+        """Return the loss; its parts are those of both directions and `scale`.
 
-        Where both sides are texts, the first two are called by the names of those.
+        Directions are called after the sides, such as `image_to_text` and `text_to_image`.
         """
         scale = self.scale()
         # float32 even under autocast: 8 bits of mantissa are too few at scale 100
-        with torch.autocast(batch.image.device.type, enabled=False):
-            to_text, to_image = [], []
+        with torch.autocast(batch.first.device.type, enabled=False):
+            forth, back = [], []
             positives = Positives.of(batch.positives)
             for part in split_parts(batch, self.parts, first=self.contrasted):
-                image, text = at_least_float32(part.image), at_least_float32(part.text)
+                first, second = at_least_float32(part.first), at_least_float32(part.second)
                 old = part.remembered
-                old_text = None if old is None else (old.text, old.image_to_text)
-                old_image = None if old is None else (old.image, old.text_to_image)
-                to_text.append(self._mean(image, text, positives, scale, old_text))
-                to_image.append(self._mean(text, image, positives.T, scale, old_image))
-            image_to_text, text_to_image = torch.stack(to_text).mean(), torch.stack(to_image).mean()
-        total = (image_to_text + text_to_image) / 2
-        first, second = (side.value for side in batch.sides)
+                old_second = None if old is None else (old.second, old.first_to_second)
+                old_first = None if old is None else (old.first, old.second_to_first)
+                forth.append(self._mean(first, second, positives, scale, old_second))
+                back.append(self._mean(second, first, positives.T, scale, old_first))
+            first_to_second, second_to_first = torch.stack(forth).mean(), torch.stack(back).mean()
+        total = (first_to_second + second_to_first) / 2
+        names = [side.value for side in batch.sides]
         parts = {
-            f"{first}_to_{second}": image_to_text,
-            f"{second}_to_{first}": text_to_image,
+            f"{names[0]}_to_{names[1]}": first_to_second,
+            f"{names[1]}_to_{names[0]}": second_to_first,
             "scale": scale,
         }
         return Loss(total, {name: part.detach() for name, part in parts.items()})

@@ -88,7 +88,7 @@ class Distil(Objective):
     def forward(self, batch: PairBatch) -> Loss:
         """Return the loss; its parts are those of `clip` and `distillation`, unweighted."""
         contrast = self.contrast(batch)
-        with torch.autocast(batch.image.device.type, enabled=False):
+        with torch.autocast(batch.first.device.type, enabled=False):
             distillation = self._across(batch) if self.student == "across" else self._within(batch)
         parts = {**contrast.parts, "distillation": distillation.detach()}
         return Loss(contrast.total + self.weight * distillation, parts)
@@ -96,22 +96,22 @@ class Distil(Objective):
     def _across(self, batch: PairBatch) -> Float[Tensor, ""]:
         assert batch.teacher is not None, "an objective that needs a teacher gets one"
         seen = []
-        positives = batch.positives[:].to(batch.teacher.text.dtype)
+        positives = batch.positives[:].to(batch.teacher.second.dtype)
         if "text" in self.teachers:
-            texts = batch.teacher.text @ batch.teacher.text.T
+            texts = batch.teacher.second @ batch.teacher.second.T
             seen.append(positives / positives.sum(dim=1, keepdim=True) @ texts)
         if "image" in self.teachers:
-            images = batch.teacher.image @ batch.teacher.image.T
+            images = batch.teacher.first @ batch.teacher.first.T
             seen.append(images @ (positives / positives.sum(dim=0, keepdim=True)))
         teacher = torch.stack(seen).mean(dim=0)
-        student = at_least_float32(batch.image) @ at_least_float32(batch.text).T
+        student = at_least_float32(batch.first) @ at_least_float32(batch.second).T
         return (self._divergence(teacher, student) + self._divergence(teacher.T, student.T)) / 2
 
     def _within(self, batch: PairBatch) -> Float[Tensor, ""]:
         assert batch.teacher is not None, "an objective that needs a teacher gets one"
         pairs = {
-            "text": (batch.teacher.text, batch.text),
-            "image": (batch.teacher.image, batch.image),
+            "text": (batch.teacher.second, batch.second),
+            "image": (batch.teacher.first, batch.first),
         }
         divergences = []
         for name in self.teachers:

@@ -20,12 +20,13 @@ _CACHED_LOGITS = 2**20  # of a block: its 4 MiB and as much thrice over stay in 
 class Siglip(Objective):
     """Judge every pair of the batch on its own, by a sigmoid.
 
-    L = -(1/I + 1/T) / 2 * sum_ij log sigmoid(z_ij (scale * image_i . text_j + bias)), z_ij = 1 for
-    pairs that belong together and -1 for all others, I images and T texts. With one text an image
-    it is the published loss, a sum over pairs divided by the size of the batch. Several positives a
-    row need no other treatment: pairs do not compete. Negatives of earlier batches, if there are,
-    add 1 / (2 I) of the sum over images of the batch and old texts, and 1 / (2 T) of that over
-    texts of the batch and old images: as if each row had more columns.
+    L = -(1/I + 1/T) / 2 * sum_ij log sigmoid(z_ij (scale * first_i . second_j + bias)), z_ij = 1
+    for pairs that belong together and -1 for all others, I rows of the first side (images, say) and
+    T of the second (texts). With one text an image it is the published loss, a sum over pairs
+    divided by the size of the batch. Several positives a row need no other treatment: pairs do not
+    compete. Negatives of earlier batches, if there are, add 1 / (2 I) of the sum over first rows of
+    the batch and old second ones, and 1 / (2 T) of that over second rows of the batch and old first
+    ones: as if each row had more columns.
 
     Worked by hand: two orthogonal pairs, scale 1, bias 0. The two positives have logit 1, the two
     others 0: L = (2 log(1 + 1/e) + 2 log 2) / 2 = 1.0064.
@@ -98,33 +99,33 @@ class Siglip(Objective):
         with torch.no_grad():
             self.log_scale.clamp_(*self.bounds)
         scale = self.log_scale.exp()
-        with torch.autocast(batch.image.device.type, enabled=False):
-            image, text = at_least_float32(batch.image), at_least_float32(batch.text)
-            share = (1 / len(image) + 1 / len(text)) / 2
-            positives, negatives = share * self._sums(image, text, batch.positives, scale)
+        with torch.autocast(batch.first.device.type, enabled=False):
+            first, second = at_least_float32(batch.first), at_least_float32(batch.second)
+            share = (1 / len(first) + 1 / len(second)) / 2
+            positives, negatives = share * self._sums(first, second, batch.positives, scale)
             if (old := batch.remembered) is not None:
-                to_text = self._sum_of_old(image, old.text, old.image_to_text, scale)
-                to_image = self._sum_of_old(text, old.image, old.text_to_image, scale)
-                negatives = negatives + to_text / (2 * len(image)) + to_image / (2 * len(text))
+                forth = self._sum_of_old(first, old.second, old.first_to_second, scale)
+                back = self._sum_of_old(second, old.first, old.second_to_first, scale)
+                negatives = negatives + forth / (2 * len(first)) + back / (2 * len(second))
             if self.mean:
-                size = (len(image) + len(text)) / 2
+                size = (len(first) + len(second)) / 2
                 positives, negatives = positives / size, negatives / size
         parts = {"positives": positives, "negatives": negatives, "scale": scale, "bias": self.bias}
         return Loss(positives + negatives, {name: part.detach() for name, part in parts.items()})
 
     def _sums(
         self,
-        image: Float[Tensor, "images embed"],
-        text: Float[Tensor, "texts embed"],
+        first: Float[Tensor, "first embed"],
+        second: Float[Tensor, "second embed"],
         positives: PairMask,
         scale: Float[Tensor, ""],
     ) -> Float[Tensor, "2"]:
         """Return the sums of the losses of the positives and of all other pairs."""
         if positives.numel() > MOST_LOGITS:
-            in_parts: Tensor = _BlockedSums.apply(image, text, scale, self.bias, positives)
+            in_parts: Tensor = _BlockedSums.apply(first, second, scale, self.bias, positives)
             return in_parts
         belong = positives[:]
-        logits = scale * (image @ text.T) + self.bias
+        logits = scale * (first @ second.T) + self.bias
         signs = torch.where(belong, 1.0, -1.0).to(logits.dtype)
         sums: Tensor = _SumsOfBoth.apply(-functional.logsigmoid(signs * logits), belong)
         return sums
@@ -171,7 +172,7 @@ class _SumsOfBoth(torch.autograd.Function):
 
 
 class _BlockedSums(torch.autograd.Function):
-    """Sums of the losses of the positives and of all other pairs, a block of images at a time.
+    """Sums of the losses of the positives and of all other pairs, a block of first rows at a time.
 
     The gradient is taken with the losses: other than in a softmax that of a pair depends on nothing
     but its own logit, so that each block is made once and in the same memory.
@@ -180,21 +181,21 @@ class _BlockedSums(torch.autograd.Function):
     @staticmethod
     def forward(
         context: Any,
-        image: Float[Tensor, "images embed"],
-        text: Float[Tensor, "texts embed"],
+        first: Float[Tensor, "first embed"],
+        second: Float[Tensor, "second embed"],
         scale: Float[Tensor, ""],
         bias: Float[Tensor, ""],
         positives: PairMask,
     ) -> Float[Tensor, "2"]:
-        size = max(1, _CACHED_LOGITS // len(text))
-        memory = image.new_empty(4, min(size, len(image)), len(text))
+        size = max(1, _CACHED_LOGITS // len(second))
+        memory = first.new_empty(4, min(size, len(first)), len(second))
         # [0] of the sum over positives, [1] of that over the others: each has a factor of its own
-        sums, biases = image.new_zeros(2), image.new_zeros(2)
-        images, texts = image.new_zeros(2, *image.shape), text.new_zeros(2, *text.shape)
-        for start in range(0, len(image), size):
-            rows = image[start : start + size]
+        sums, biases = first.new_zeros(2), first.new_zeros(2)
+        firsts, seconds = first.new_zeros(2, *first.shape), second.new_zeros(2, *second.shape)
+        for start in range(0, len(first), size):
+            rows = first[start : start + size]
             logits, slopes, *spare = memory[:, : len(rows)]
-            torch.mm(rows, text.T, out=logits).mul_(scale).add_(bias)
+            torch.mm(rows, second.T, out=logits).mul_(scale).add_(bias)
             lines, columns = positives[start : start + size].nonzero(as_tuple=True)
             right = logits[lines, columns]
             logits[lines, columns] = -torch.inf  # neither a loss nor a slope as a negative
@@ -203,21 +204,21 @@ class _BlockedSums(torch.autograd.Function):
             sums[1] += _softplus(logits, spare).sum()
             right_slopes = -torch.sigmoid(-right)[:, None]
             biases += torch.stack([right_slopes.sum(), slopes.sum()])
-            images[0].index_add_(0, start + lines, right_slopes * text[columns])
-            texts[0].index_add_(0, columns, right_slopes * rows[lines])
-            torch.mm(slopes, text, out=images[1, start : start + size])
-            texts[1].addmm_(slopes.T, rows)
-        scales = (images * image).sum(dim=(1, 2))
-        context.save_for_backward(scale, images, texts, scales, biases)
+            firsts[0].index_add_(0, start + lines, right_slopes * second[columns])
+            seconds[0].index_add_(0, columns, right_slopes * rows[lines])
+            torch.mm(slopes, second, out=firsts[1, start : start + size])
+            seconds[1].addmm_(slopes.T, rows)
+        scales = (firsts * first).sum(dim=(1, 2))
+        context.save_for_backward(scale, firsts, seconds, scales, biases)
         return sums
 
     @staticmethod
     def backward(
         context: Any, gradient: Float[Tensor, "2"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-        scale, images, texts, scales, biases = context.saved_tensors
-        image, text = (scale * torch.tensordot(gradient, side, 1) for side in (images, texts))
-        return image, text, scales @ gradient, biases @ gradient, None
+        scale, firsts, seconds, scales, biases = context.saved_tensors
+        first, second = (scale * torch.tensordot(gradient, side, 1) for side in (firsts, seconds))
+        return first, second, scales @ gradient, biases @ gradient, None
 
 
 def _softplus(

@@ -79,8 +79,10 @@ class ModalityReader(ABC):
             SpecError: They are not.
         """
         if name not in self.features:
-            known = ", ".join(self.features)
-            refusal = f"there are no features {name!r} of {self.plural}; known: {known}"
+            refusal = (
+                f"there are no features {name!r} of {self.plural}; known: "
+                f"{', '.join(self.features)}"
+            )
             raise SpecError(self.refusals.get(name, refusal))
 
 

@@ -139,14 +139,18 @@ class FeatureReader:
             raise StoreCorruptError(f"{self.store.folder}: the item id {repeated!r} is there twice")
         return row_of
 
-    def rows_of(self, ids: Strings) -> Int64[np.ndarray, " n"]:
-        """Return the row number of each of some item ids, or -1 of one that has no row."""
-        # stores mostly hold all items in their order: compared as bytes, no id is decoded
+    def stored_ids(self) -> Strings:
+        """Return the item ids of all rows in order, in UTF-8 as they are stored."""
         padded = self._read_ids()
         # zeros pad them, and no id holds one
         lengths = np.concatenate([np.count_nonzero(array, axis=1) for array in padded])
         content = np.concatenate([array[array != 0] for array in padded])
-        if Strings(content, np.cumsum(lengths)) == ids:
+        return Strings(content, np.cumsum(lengths))
+
+    def rows_of(self, ids: Strings) -> Int64[np.ndarray, " n"]:
+        """Return the row number of each of some item ids, or -1 of one that has no row."""
+        # stores mostly hold all items in their order: compared as bytes, no id is decoded
+        if self.stored_ids() == ids:
             return np.arange(len(ids))
         return np.fromiter((self.row_of.get(item, -1) for item in ids), np.int64, len(ids))
 
@@ -161,6 +165,15 @@ class FeatureReader:
     def lengths(self) -> Int64[np.ndarray, " n"]:
         """Return the number of tokens of each row."""
         return self._layout.lengths
+
+    @property
+    def streams(self) -> tuple["FeatureReader", ...]:
+        """Return the readers of all stores that are read here, in order."""
+        return (self,)
+
+    def largest_row(self, rows: Int64[np.ndarray, " n"]) -> int:
+        """Return the features of all tokens of the longest of these rows, 0 of none."""
+        return int(self.lengths[rows].max(initial=0)) * self.description.width
 
     @property
     def first_rows(self) -> Int64[np.ndarray, " shards_plus_1"]:

@@ -25,7 +25,7 @@ class Scale(TypedDict):
 
 
 class Names(TypedDict):
-    """What labels hold beside their arrays."""
+    """Names and scale of labels, which are no arrays."""
 
     class_names: NotRequired[list[str]]
     scale: NotRequired[Scale]
@@ -118,7 +118,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], names: Names) -> Links:
         scale = names["scale"]
         text_ids = list(texts)
         graded = zip(*places.T.tolist(), values.tolist(), strict=True)
-        triples = tuple((text_ids[one], text_ids[other], grade) for one, other, grade in graded)
+        triples = tuple(
+            (text_ids[first], text_ids[second], grade) for first, second, grade in graded
+        )
         labels[GRADES] = _finite(Grades(links=triples, **scale))
     if TEXT_MARKS in arrays:
         labels[TEXT_MARKS] = _numbers(arrays, TEXT_MARKS, np.int64, (len(texts),))
@@ -228,7 +230,7 @@ def _numbers(
         raise ValueError(f"there is no array {name!r}")
     array = arrays[name]
     fits = len(shape) == array.ndim and all(
-        length in {None, found} for length, found in zip(shape, array.shape, strict=True)
+        length in {None, stored} for length, stored in zip(shape, array.shape, strict=True)
     )
     if not fits or not np.issubdtype(array.dtype, kind):
         expected = [length if length is not None else "any" for length in shape]

@@ -25,6 +25,7 @@ _DEPTH = 4  # of a store: features, dataset, split, store
 _OF_RUNS = {
     *(run_folder.SPEC, run_folder.TABLE, run_folder.WEIGHTS, run_folder.HEAD, run_folder.STATE),
     *(run_folder.LOG, run_folder.REPORT, run_folder.TENSORBOARD, run_folder.INDEXES),
+    run_folder.MEMBERS,
 }
 _OF_INDEXES = {index_files.MANIFEST, *index_files.CONTENT}
 _REPORTS = {".json", ".svg", ".html", ".png"}  # evaluations, plots and pages of any name
@@ -229,6 +230,11 @@ def _of_run(folder: Path) -> Iterator[Leftover]:
     ]
     for index in indexes:
         leftovers += _each(atomic_files.entries(index), _in_index, has_temporaries=False)
+    for member in atomic_files.entries(folder / run_folder.MEMBERS):
+        if member.is_dir() and not atomic_files.is_temporary(member):
+            leftovers += _each(atomic_files.entries(member), _in_run, lock=run_folder.LOCK)
+        else:
+            leftovers += _each([member], _foreign)
     # the lock is asked last: who holds it may have begun while the folder was read
     if holder(folder / run_folder.LOCK) is None:
         yield from leftovers

@@ -28,7 +28,7 @@ def open_evaluation(
         LightalignError: See `TrainedRun`, `DatasetQuery.of`, `usual_split`.
     """
     run = TrainedRun(spec.home, spec.run, device=spec.device)
-    query = run.query(Modality.IMAGE)
+    query = run.queries_of(Modality.IMAGE)[Modality.IMAGE]
     data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     evaluation = Evaluation(
         kind=kind,
@@ -49,8 +49,8 @@ def open_images(
     Raises:
         LightalignError: See `require_stores`, `LabelledImages`.
     """
-    stores = evaluation.require({Modality.IMAGE: run.query(Modality.IMAGE)}, split)
-    return LabelledImages(stores[Modality.IMAGE], home=run.home, device=run.device)
+    stores = evaluation.require(run.queries_of(Modality.IMAGE), split)
+    return LabelledImages(*stores.values(), home=run.home, device=run.device)
 
 
 def open_both(

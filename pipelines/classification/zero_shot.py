@@ -87,7 +87,7 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
         for prompts, of_classes in zip(all_prompts, texts, strict=True)
     ]
     tied = (_tied_warning(*pair, images.names) for pair in zip(all_prompts, scored, strict=True))
-    encoder = embedder.reading(Modality.TEXT).encoder
+    encoder = embedder.readings(Modality.TEXT)[0].encoder
     for prompts, names, of_classes in zip(all_prompts, spoken, texts, strict=True):
         label = f"prompts {prompts.name}"
         evaluation.warn(*class_warnings(encoder, names, of_classes, label=label))

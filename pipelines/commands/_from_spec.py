@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from ...featcache.settings import Field, Setting, fields_of
+from ...featcache.settings import Field, Setting, fields_of, is_of
 from ..common.torchrun import Launch
 from ._common import (
     DEFAULT_HOME,
@@ -130,10 +130,17 @@ class _SpecOption:
     @property
     def kind(self) -> Any:
         """Return the type of the field, without its parameters and without None."""
+        return typing.get_origin(self._hint) or self._hint
+
+    @property
+    def _hint(self) -> Any:
+        """Return the type of the field without None: that of several values, where one will do."""
         hint = self.field.hint
-        if isinstance(hint, types.UnionType):
-            hint = typing.get_args(hint)[0]
-        return typing.get_origin(hint) or hint
+        if not isinstance(hint, types.UnionType):
+            return hint
+        choices = typing.get_args(hint)
+        several = (choice for choice in choices if typing.get_origin(choice) is tuple)
+        return next(several, choices[0])
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -164,8 +171,10 @@ class _SpecOption:
             return places_of_weights(parsed)
         if self.kind is not tuple:
             return parsed
-        if typing.get_args(self.field.hint)[0] is int:
+        if typing.get_args(self._hint)[0] is int:
             flag = f"--{self.name.replace('_', '-')}"
             return tuple(whole_numbers(flag, parsed, example=self.setting.commas)) or None
+        if len(parsed or ()) == 1 and is_of(self.field.hint, parsed[0]):
+            return parsed[0]
         values = split_commas(parsed) if self.setting.commas else parsed or []
         return tuple(dict.fromkeys(values) if self.setting.merged else values) or None

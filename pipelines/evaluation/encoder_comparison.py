@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ...featcache.errors import StoreCorruptError
 from ...featcache.reading.reader import FeatureReader
-from ..inputs.pooled_features import flat_vectors, mean_vectors
+from ..inputs.layer_ranking import item_vectors
 from ..metrics.bootstrap import mean_interval
 from ..metrics.intervals import share_interval
 from ..metrics.number import Number
@@ -25,7 +24,6 @@ from ..metrics.representation import (
 
 RECALL_AT = 10
 HELD_OUT = 0.2  # share of the items
-_READ = {"tokens": mean_vectors}  # of all others, their tokens one after the other
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,8 @@ class EncoderNeighbours:
         Raises:
             StoreCorruptError: Their features do not vary.
         """
-        rows = np.array([reader.row_of[name] for name in ids], dtype=np.int64)
-        vectors = _READ.get(reader.description.kind, flat_vectors)(reader, rows)
-        num_train = _num_train(len(rows))
         # centred features of a constant encoder are all zero, and every similarity would be 0 / 0
-        if not np.ptp(vectors[:num_train], axis=0).any():
-            raise StoreCorruptError(f"all items have the same features in store {label!r}")
+        vectors = item_vectors(label, reader, ids, must_vary=_num_train(len(ids)))
         return cls(vectors, neighbours(vectors, num))
 
 
@@ -99,11 +93,6 @@ def compared(
         )
         comparisons[label] = numbers
     return comparisons
-
-
-def in_all_of(readers: Sequence[FeatureReader]) -> set[str]:
-    """Return the ids of the items that have a row in every store."""
-    return set.intersection(*(set(reader.row_of) for reader in readers))
 
 
 def _num_train(num: int) -> int:

@@ -9,11 +9,12 @@ from jaxtyping import Float32, Int64
 
 from ...featcache.errors import SpecError, StoreNotFoundError
 from ...featcache.reading.reader import FeatureReader
+from ...featcache.reading.streams import open_streams
 from ...featcache.store.catalog import read_catalog
 from ...featcache.types import Side
 from ..common.progress import Progress
 from ..inputs.pairs import BatchRows, PairDataset
-from ..inputs.store_selection import extract_again
+from ..inputs.store_selection import extract_again, recorded_streams
 from ..runs.embed_stored import embed_rows
 from ..runs.trained_run import TrainedRun
 
@@ -39,21 +40,23 @@ def find_bank(
     """
     stored = read_catalog(home)
     recorded = evaluated.stores["train"]
-    keys = {side: recorded[side.value]["key"] for side in evaluated.sides}
-    entries = {side: stored.get(key) for side, key in keys.items()}
-    readers = ((paired.first, tested.image), (paired.second, tested.text))
+    readers = ((paired.first, tested.first), (paired.second, tested.second))
     bank = {}
-    for (side, entry), (reader, rows) in zip(entries.items(), readers, strict=True):
-        if entry is None:
-            trained_on = recorded[side.value], evaluated.encoders.get(side.value)
-            raise StoreNotFoundError(
-                f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, and "
-                f"their store {stored.why_missing(keys[side])}: extract it again by "
-                f"`{extract_again(home, recorded, *trained_on)}`"
-            )
+    for side, (reader, rows) in zip(evaluated.sides, readers, strict=True):
+        folders = []
+        of_side = recorded[side.value], evaluated.encoders.get(side.value)
+        for store, encoder in recorded_streams(*of_side):
+            entry = stored.get(store["key"])
+            if entry is None:
+                raise StoreNotFoundError(
+                    f"qb-norm needs the {side.label}s that {evaluated.folder.name} was trained on, "
+                    f"and their store {stored.why_missing(store['key'])}: extract it again by "
+                    f"`{extract_again(home, recorded, store, encoder)}`"
+                )
+            folders.append(entry.folder)
         # a bank that holds the query itself would normalise by its own answer
         left_out = {reader.ids[row] for row in rows.tolist()}
-        trained = FeatureReader(entry.folder, residency="disk")
+        trained = open_streams(folders, residency="disk")
         untested = np.array([row for row, item in enumerate(trained.ids) if item not in left_out])
         if not len(untested):
             raise SpecError("qb-norm has no bank: every training item is evaluated, too")

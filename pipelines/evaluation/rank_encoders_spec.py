@@ -10,6 +10,8 @@ from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ..common.shared_settings import Home, SourceOptions
 
+FEWEST_FOR_LAYERS = 16  # items: see `inputs.layer_ranking`
+USUAL_NEIGHBOURS = 10
 FEWEST = 80  # items: of the 16 that are held out R@10 is 62.5 % by chance, and of 50 items 100 %
 
 
@@ -21,6 +23,7 @@ class RankSpec:
         data: `NAME` of a dataset, for the newest stores; `NAME=PATH` for those of the dataset as it
             is there now.
         split: Its items are no longer unseen.
+        layers: `all` ranks pairs of stores by mutual nearest neighbours alone.
         items: They bound memory and time.
         neighbours: The k of mutual nearest neighbours.
     """
@@ -29,15 +32,30 @@ class RankSpec:
     data: Annotated[str | None, Setting("Dataset; the newest stores if none.")] = None
     source: SourceOptions = None
     split: Annotated[str, Setting("Split whose features are compared.")] = "train"
+    layers: Annotated[
+        str | None,
+        Setting("all: rank all stored layers and kinds, not encoders.", choices=("all",)),
+    ] = None
     items: Annotated[int, Setting("Most images that are drawn.", least=1, most=MOST)] = 2000
     neighbours: Annotated[
-        int, Setting("Neighbours that two encoders may share.", least=1, most=MOST)
-    ] = 10
+        int | None,
+        Setting(
+            "Neighbours that two encoders may share; 10, of n items for layers 2 n^(1/3), if none.",
+            least=1,
+            most=MOST,
+        ),
+    ] = None
     seed: Annotated[int, Setting("Seed of the draw.", least=0, most=MOST_SEED)] = 0
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.items < FEWEST:
+        if self.layers is not None:
+            if self.items < FEWEST_FOR_LAYERS:
+                raise SpecError(
+                    f"items must be at least {FEWEST_FOR_LAYERS} for layers, found {self.items}: "
+                    "of fewer, two layers share most neighbours by chance"
+                )
+        elif self.items < FEWEST:
             raise SpecError(
                 f"items must be at least {FEWEST}, found {self.items}: a fifth is held out, and "
                 "R@10 of few is high by chance"

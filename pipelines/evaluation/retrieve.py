@@ -58,8 +58,8 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         options=spec.options(),
         variant=spec.variant,
     )
-    stores = StorePair(*evaluation.require(evaluated.queries).values())
-    evaluation.stores = {side.value: entry for side, entry in stores.entries.items()}
+    stores = StorePair.of(evaluation.require(evaluated.queries))
+    evaluation.stores = stores.stores
     evaluation.announce(f"run {evaluated.folder.name}")
     paired = join_stores(stores, home=spec.home, same_text=spec.same_text)
     if spec.same_text != NEGATIVE:
@@ -91,7 +91,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         *_warnings(spec, paired, metrics),
     )
     # between two text encoders both sides have the same ids, which count once
-    evaluation.ids = list(dict.fromkeys([*embeddings.image_ids, *embeddings.text_ids]))
+    evaluation.ids = list(dict.fromkeys([*embeddings.first_ids, *embeddings.second_ids]))
     evaluation.metrics = metrics
     evaluation.definitions = _definitions(spec, metrics)
     evaluation.curves = curves

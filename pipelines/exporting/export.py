@@ -28,6 +28,7 @@ from ..common.destinations import check_folder
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
 from ..extraction.exact import ROUNDED, USUAL_DTYPE, exact_commands, inexact_sides, why_inexact
+from ..inputs.store_selection import each_recorded
 from ..runs import run_folder
 from .export_spec import TARGETS, ExportedRun, ExportSpec
 from .onnx import write_towers
@@ -51,6 +52,7 @@ def run(spec: ExportSpec, progress: Progress = SILENT) -> ExportedRun:
     folder = run_folder.find_run(spec.home, spec.run)
     table = run_folder.read_spec(folder)
     _require_images_and_texts(folder, table)
+    _require_one_stream(spec, folder, table)
     if spec.to == "sentence-transformers":
         _require_exact(table, spec)
     path = expanded(spec.output).absolute()
@@ -117,6 +119,18 @@ def _require_images_and_texts(folder: Path, table: Mapping[str, Any]) -> None:
             f"{folder.name} aligns two text encoders, and only adapters between images and texts "
             "can be exported"
         )
+
+
+def _require_one_stream(spec: ExportSpec, folder: Path, table: Mapping[str, Any]) -> None:
+    encoders = table.get("encoders", {})
+    usual = encoders if spec.to == "onnx" else [_tower_for_stock(spec).value]
+    for side in spec.towers or usual:
+        count = len(each_recorded(encoders.get(side)))
+        if count > 1:
+            raise ExportError(
+                f"the {side} tower of {folder.name} reads {count} streams, and an exported tower "
+                "reads one: name the other by --tower"
+            )
 
 
 def _check_free(path: Path, *, force: bool) -> None:

@@ -24,7 +24,7 @@ from ...featcache.hardware import free_memory
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.residency import SHARE
 from ...featcache.store.key import StoreDescription
-from ...featcache.tokens import PooledTokens, Tokens, split_by_length
+from ...featcache.tokens import PooledTokens, StreamTokens, Tokens, split_by_length
 from ...featcache.types import Side
 from .pooled_shape import PooledShape
 
@@ -65,6 +65,10 @@ class PooledRows:
         """Return the number of tokens of each row in the store."""
         return self._reader.lengths
 
+    def largest_row(self, rows: Int64[np.ndarray, " n"]) -> int:
+        """Return the features of all tokens of the longest of these rows in the store."""
+        return self._reader.largest_row(rows)
+
     @property
     def ids(self) -> tuple[str, ...]:
         """Return the item ids of all rows, in order."""
@@ -84,8 +88,6 @@ class PooledRows:
         self, rows: Int64[np.ndarray, " n"], num_groups: int
     ) -> tuple[list[Tokens], Int64[np.ndarray, " n"]]:
         """Return the given rows in the groups of `FeatureReader.padded_groups`."""
-        if self.description.tokens_per_item is not None:
-            return [self.padded(rows)], np.arange(len(rows))
         groups = split_by_length(self.lengths[rows], num_groups)
         return [self.padded(rows[group]) for group in groups], np.concatenate(groups)
 
@@ -93,7 +95,7 @@ class PooledRows:
         lengths = self.lengths[rows]
         # sorted by length, so that little of a block is padding
         ordered = rows[np.argsort(lengths, kind="stable")]
-        size = max(1, _BLOCK_ELEMENTS // (int(lengths.max()) * self.description.width))
+        size = max(1, _BLOCK_ELEMENTS // self._reader.largest_row(rows))
         for first in range(0, len(ordered), size):
             block = ordered[first : first + size]
             tokens = self._reader.padded(block).to(self._device)
@@ -137,11 +139,12 @@ def pool_once(
     """
     if not adapter.num_fixed(side) or not (is_float32 or adapter.is_exact(side)):
         return reader
-    if int(reader.lengths.max(initial=1)) == 1 or not _leaves_one_token(adapter, side):
+    is_pooled = all(int(stream.lengths.max(initial=1)) == 1 for stream in reader.streams)
+    if is_pooled or not _leaves_one_token(adapter, side):
         return reader
-    what = reader.description
-    if what.tokens_per_item is None and what.width % _ADDED_IN_ORDER:
-        return reader
+    for what in (stream.description for stream in reader.streams):
+        if what.tokens_per_item is None and what.width % _ADDED_IN_ORDER:
+            return reader
     # a quarter of the memory, as a reader takes: what is left is for the training
     most = SHARE * (free or _free_memory)(device)
     if pooled_shape(adapter, side, len(reader)).num_bytes > most:
@@ -150,11 +153,14 @@ def pool_once(
 
 
 def _leaves_one_token(adapter: Adapter, side: Side) -> bool:
-    """Return whether a row of two tokens has one after the first steps."""
+    """Return whether each stream of a row of two tokens has one after the first steps."""
     device = next(adapter.parameters(), torch.empty(0)).device
-    values = torch.zeros(1, 2, adapter.widths[side], device=device)
     mask = torch.ones(1, 2, dtype=torch.bool, device=device)
-    return adapter.pool(Tokens(values, mask), side).values.shape[1] == 1
+    streams = [
+        Tokens(torch.zeros(1, 2, width, device=device), mask)
+        for width in adapter.stream_widths[side]
+    ]
+    return adapter.pool(StreamTokens.of(streams), side).values.shape[1] == 1
 
 
 def _free_memory(device: torch.device) -> int:

@@ -84,7 +84,7 @@ class PairedStores(PairDataset):
         """Return these images and all their texts; right is what belongs together."""
         texts = [text for image in images.tolist() for text in self.texts_of[image]]
         rows = BatchRows(images, np.unique(np.array(texts, dtype=np.int64)))
-        place = {text: position for position, text in enumerate(rows.text.tolist())}
+        place = {text: position for position, text in enumerate(rows.second.tolist())}
         texts_of = [
             [place[text] for text in self.belonging[image] if text in place]
             for image in images.tolist()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from ...featcache.errors import SpecError, StoreCorruptError
-from ...featcache.reading.reader import FeatureReader
+from ...featcache.reading.streams import open_streams
 from ...featcache.store import catalog
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.store.remedies import extraction, removal_of_store
@@ -17,7 +17,8 @@ from .pooled_features import mean_vectors
 class LabelledImages:
     """Images of a split that have a row, with the class of each.
 
-    `residency` and `device` are those of `FeatureReader`.
+    `residency` and `device` are those of `FeatureReader`, and `further` are stores of the same
+    images that a tower reads beside the first.
 
     Attributes:
         labels: Class of each row, an index into `names`.
@@ -30,13 +31,14 @@ class LabelledImages:
     def __init__(
         self,
         entry: StoreEntry,
-        *,
+        *further: StoreEntry,
         home: Path,
         residency: str = "auto",
         device: torch.device | None = None,
     ) -> None:
         self.entry = entry
-        self.reader = FeatureReader(entry.folder, residency=residency, device=device)
+        folders = [entry.folder, *(stream.folder for stream in further)]
+        self.reader = open_streams(folders, residency=residency, device=device)
         description = entry.description
         path = catalog.pairs_path(home, description.dataset, description.split, description.source)
         classes = catalog.read_pairs(path).classes

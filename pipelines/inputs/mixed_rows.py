@@ -11,13 +11,13 @@ class MixupRows:
     """Name what the rows of a step are mixed with.
 
     Attributes:
-        image: Partner of each image, by row number.
-        text: Partner of each text, by row number.
-        owner: Which image each text belongs to, by its place in the step.
+        first: Partner of each row of the first side, by row number.
+        second: Partner of each row of the second side, by row number.
+        owner: Which first row each second one belongs to, by its place in the step.
         share: How much of a mixture is of the row itself; of its partner is the rest.
     """
 
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
+    first: Int64[np.ndarray, " n"]
+    second: Int64[np.ndarray, " m"]
     owner: Int64[np.ndarray, " m"]
     share: float

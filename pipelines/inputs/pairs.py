@@ -19,6 +19,7 @@ from ...adapters.positives import Positives
 from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
+from ...featcache.reading.streams import open_streams
 from ...featcache.store import catalog
 from ...featcache.store.remedies import extraction
 from ...featcache.types import Side, ragged_arange
@@ -32,13 +33,10 @@ from .store_selection import StorePair, refuse_graded
 
 @dataclass(frozen=True)
 class BatchRows:
-    """Name the rows of one step, and what they are mixed with, if they are.
+    """Name the rows of both sides in one step, and what they are mixed with, if they are."""
 
-    Between two text encoders the texts of the first side stand in the place of the images.
-    """
-
-    image: Int64[np.ndarray, " n"]
-    text: Int64[np.ndarray, " m"]
+    first: Int64[np.ndarray, " n"]
+    second: Int64[np.ndarray, " m"]
     mix: MixupRows | None = None
 
 
@@ -48,14 +46,14 @@ class Relations:
 
     Attributes:
         rows: What is embedded.
-        texts_of_image: Right places of the second side for each of the first.
-        images_of_text: Right places of the first side for each of the second.
+        seconds_of_first: Right places of the second side for each of the first.
+        firsts_of_second: Right places of the first side for each of the second.
         anchors: Places of the first side that a loss is of, or None for all.
     """
 
     rows: BatchRows
-    texts_of_image: Relevance
-    images_of_text: Relevance
+    seconds_of_first: Relevance
+    firsts_of_second: Relevance
     anchors: Int64[np.ndarray, " some"] | None = None
 
 
@@ -94,11 +92,12 @@ class PairDataset(ABC):
     ) -> None:
         self.pair = pair
         self.home = home
-        self.first = FeatureReader(pair.first.folder, residency=residency, device=device)
+        first, second = ([entry.folder for entry in entries] for entries in pair.streams.values())
+        self.first = open_streams(first, residency=residency, device=device)
         # one store may be both sides, as between two towers of one text encoder: it is read once
         self.second = self.first
-        if pair.second.folder != pair.first.folder:
-            self.second = FeatureReader(pair.second.folder, residency=residency, device=device)
+        if second != first:
+            self.second = open_streams(second, residency=residency, device=device)
         self.path = catalog.pairs_path(home, pair.dataset, pair.split, pair.source)
         self.sources: tuple[RowReader, RowReader] = (self.first, self.second)
         self.pairs = catalog.read_pairs(self.path)

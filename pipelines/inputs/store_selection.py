@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ...featcache import notes
 from ...featcache.encoders.card import card_names, read_card
@@ -37,6 +37,40 @@ from ...featcache.store.remedies import extract_command, extraction, feature_opt
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, TextSide
 from ..common.progress import SILENT, Progress
 
+_T = TypeVar("_T")
+
+
+class FurtherStream(Side):
+    """Place of a stream of a side beside its first, called `image-2` and so on."""
+
+    @property
+    def side(self) -> Side:
+        """Return the side that reads it."""
+        return _side_called(self.value.rpartition("-")[0])
+
+    @property
+    def modality(self) -> Modality:
+        """Return what its items are."""
+        return self.side.modality
+
+    @property
+    def label(self) -> str:
+        """Return the name of the side in words."""
+        return self.side.label
+
+
+def _side_called(name: str) -> Side:
+    return next(side for sides in (IMAGE_TEXT, TEXT_TEXT) for side in sides if side.value == name)
+
+
+def by_stream(streams: Mapping[Side, Sequence[_T]]) -> dict[Side, _T]:
+    """Return what there is of each stream by its place: that of the first is the side itself."""
+    return {
+        FurtherStream(f"{side.value}-{number}") if number > 1 else side: each
+        for side, of_side in streams.items()
+        for number, each in enumerate(of_side, start=1)
+    }
+
 
 @dataclass(frozen=True)
 class StorePair:
@@ -45,10 +79,32 @@ class StorePair:
     Attributes:
         first: Store of the images, or of the texts of the first side.
         second: Store of the texts, or of those of the second side; it may be the first.
+        further: Further stores of the same items that a side reads beside it, in order.
+
+    Raises:
+        SpecError: Two streams of a side are one store, or of other items than its first.
     """
 
     first: StoreEntry
     second: StoreEntry
+    further: Mapping[Side, tuple[StoreEntry, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for side, (first, *further) in self.streams.items():
+            before = {first.key}
+            for entry in further:
+                _check_stream(side, entry, first, before)
+                before.add(entry.key)
+
+    @classmethod
+    def of(cls, entries: Mapping[Side, StoreEntry]) -> "StorePair":
+        """Return the stores that answer a query for each stream of both sides."""
+        first, second = (side for side in entries if not isinstance(side, FurtherStream))
+        further: dict[Side, tuple[StoreEntry, ...]] = {}
+        for place, entry in entries.items():
+            if isinstance(place, FurtherStream):
+                further[place.side] = (*further.get(place.side, ()), entry)
+        return cls(entries[first], entries[second], further)
 
     @property
     def sides(self) -> Sides:
@@ -58,8 +114,23 @@ class StorePair:
 
     @property
     def entries(self) -> dict[Side, StoreEntry]:
-        """Return the store of each side."""
+        """Return the store of each side, of several the first."""
         return dict(zip(self.sides, (self.first, self.second), strict=True))
+
+    @property
+    def streams(self) -> dict[Side, tuple[StoreEntry, ...]]:
+        """Return all stores of each side."""
+        return {side: (entry, *self.further.get(side, ())) for side, entry in self.entries.items()}
+
+    @property
+    def num_streams(self) -> dict[Side, int]:
+        """Return how many streams each side has."""
+        return {side: len(entries) for side, entries in self.streams.items()}
+
+    @property
+    def stores(self) -> dict[str, StoreEntry]:
+        """Return all stores by what reports call them: `image`, `image-2`, `text`."""
+        return {place.value: entry for place, entry in by_stream(self.streams).items()}
 
     @property
     def dataset(self) -> str:
@@ -77,9 +148,34 @@ class StorePair:
         return self.first.description.source
 
     @property
-    def widths(self) -> dict[Side, int]:
-        """Return the features of one token of each side."""
-        return {side: entry.description.width for side, entry in self.entries.items()}
+    def widths(self) -> dict[Side, int | tuple[int, ...]]:
+        """Return the features of one token of each side, or of each stream of several."""
+        widths = {
+            side: tuple(entry.description.width for entry in entries)
+            for side, entries in self.streams.items()
+        }
+        return {side: each if each[1:] else each[0] for side, each in widths.items()}
+
+
+def _check_stream(side: Side, entry: StoreEntry, first: StoreEntry, before: Container[str]) -> None:
+    """Pass if a further store of a side is another one, of the same items as its first.
+
+    Raises:
+        SpecError: It is not.
+    """
+    store, other = entry.description, first.description
+    if entry.key in before:
+        raise SpecError(
+            f"two streams of the {side.label} side are one store, {store.encoder} ({store.what}): "
+            "name each encoder, layer and kind of features once"
+        )
+    for name in ("modality", "dataset", "split", "source"):
+        if getattr(store, name) != getattr(other, name):
+            raise SpecError(
+                f"streams of the {side.label} side are of the same items: {store.encoder} is of "
+                f"{name} {getattr(store, name)!r:.40}, {other.encoder} of "
+                f"{getattr(other, name)!r:.40}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +184,7 @@ class SideQuery:
 
     Attributes:
         kind: What is kept of the tokens, such as `mean`.
+        layer: Which of the encoder's layers, counted from the end.
         key: `StoreEntry.encoder_key`.
         reference: What names the encoder in a command; the name of its card if None.
         features: What a store has to be extracted with to do, as `features_of` has it.
@@ -96,19 +193,24 @@ class SideQuery:
 
     encoder: str | None = None
     kind: str | None = None
+    layer: int | None = None
     key: str | None = None
     reference: str | None = field(default=None, compare=False)
     features: Mapping[str, Any] = field(default_factory=dict, compare=False)
     example: StoreEntry | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, reference: str | None, *, kind: str | None = None) -> "SideQuery":
+    def of(
+        cls, reference: str | None, *, kind: str | None = None, layer: int | None = None
+    ) -> "SideQuery":
         """Return the query for what `--encoder` names: a card's name, its file, or a model."""
+        features = {"kind": kind, "layer": layer}
         return cls(
             encoder=None if reference is None else card_name(reference),
             kind=kind,
+            layer=layer,
             reference=None if reference is None else lasting_reference(reference),
-            features={} if kind is None else {"kind": kind},
+            features={name: value for name, value in features.items() if value is not None},
         )
 
     @classmethod
@@ -142,12 +244,14 @@ class SideQuery:
         return (
             self.encoder in {None, entry.description.encoder}
             and self.kind in {None, entry.description.kind}
+            and self.layer in {None, entry.description.layer}
             and self.key in {None, entry.encoder_key}
         )
 
     def describe(self) -> str:
         """Return the query in words."""
-        return f"{self.kind or ''} {self.encoder or 'any encoder'}".strip()
+        layer = "" if self.layer is None else f" layer {self.layer}"
+        return f"{self.kind or ''} {self.encoder or 'any encoder'}{layer}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,41 +515,93 @@ def usual_split(
 
 
 def choose_sides(
-    *, image: SideQuery, text: SideQuery, second_text: SideQuery, home: Path
+    *,
+    image: Sequence[SideQuery],
+    text: Sequence[SideQuery],
+    second_text: Sequence[SideQuery],
+    home: Path,
 ) -> dict[Side, SideQuery]:
-    """Return what both sides ask for: images and texts, or two texts where a second is named.
+    """Return what each stream of both sides asks for, by its place; see `by_stream`.
+
+    The sides are images and texts, or two texts where a second is named.
 
     Raises:
         SpecError: Images are asked for beside two texts, or one of two text encoders is not named
             or reads images.
     """
-    anything = SideQuery()
-    if second_text == anything:
-        return {Modality.IMAGE: image, Modality.TEXT: text}
-    if image != anything:
+    anything = [SideQuery()]
+    if list(second_text) == anything:
+        return by_stream({Modality.IMAGE: image, Modality.TEXT: text})
+    if list(image) != anything:
         raise SpecError(
             "an adapter aligns two sides, and images would be a third beside two text encoders: "
             "leave out --image-encoder and --image-features, or the second text encoder"
         )
-    for name in (text.encoder, second_text.encoder):
+    for name in (asked.encoder for asked in (*text, *second_text)):
         if name is None:
             raise SpecError(
                 "between two text encoders both are named, by --text-encoder and "
-                f"--second-text-encoder; found {text.encoder} and {second_text.encoder}"
+                f"--second-text-encoder; found {text[0].encoder} and {second_text[0].encoder}"
             )
         modality = (
             read_card(name, home=home).modality if name in card_names(home) else Modality.TEXT
         )
         if modality is not Modality.TEXT:
             raise SpecError(f"encoder {name!r} reads {reader_of(modality).plural}, not texts")
-    return {TextSide.FIRST: text, TextSide.SECOND: second_text}
+    return by_stream({TextSide.FIRST: text, TextSide.SECOND: second_text})
+
+
+def stream_queries(
+    side: str,
+    encoders: Sequence[str],
+    *,
+    kinds: Sequence[str] = (),
+    layers: Sequence[int] = (),
+) -> list[SideQuery]:
+    """Return the query for each stream of a side; an empty list matches any.
+
+    What is named once is of all streams, what is named several times of each in turn: two encoders
+    and one kind are two streams, and so are one encoder and two layers.
+
+    Args:
+        side: Name of the side in options, such as `image`.
+        encoders: Names of the encoders.
+        kinds: What is kept of the tokens.
+        layers: Layers, counted from the end.
+
+    Raises:
+        SpecError: Two of them are named several times, and not as often; or several streams are to
+            be of an encoder that is not named.
+    """
+    flag = side.replace("_", "-")
+    named: dict[str, list[Any]] = {
+        f"--{flag}-encoder": list(encoders),
+        f"--{flag}-features": list(kinds),
+        f"--{flag}-layers": list(layers),
+    }
+    count = max(1, *map(len, named.values()))
+    for option, values in named.items():
+        if len(values) not in {0, 1, count}:
+            longest = next(other for other, others in named.items() if len(others) == count)
+            raise SpecError(
+                f"{option} names {len(values)} and {longest} {count}: name one for all streams of "
+                "a side, or one for each in the same order"
+            )
+    if count > 1 and not encoders:
+        raise SpecError(f"several streams are of encoders that are named, by --{flag}-encoder")
+
+    def each(values: list[Any]) -> list[Any]:
+        return (values or [None]) * (1 if len(values) == count else count)
+
+    return [
+        SideQuery.of(encoder, kind=kind, layer=layer)
+        for encoder, kind, layer in zip(*map(each, named.values()), strict=True)
+    ]
 
 
 def evaluation_query(stores: StorePair, split: str, data: DatasetQuery) -> StoreQuery:
     """Return the query for another split with the same dataset and the same encoders."""
-    by_side: dict[Side, SideQuery] = {
-        side: SideQuery.like(entry) for side, entry in stores.entries.items()
-    }
+    by_side = {place: SideQuery.like(entry) for place, entry in by_stream(stores.streams).items()}
     return replace(StoreQuery.of(data, split, by_side), dataset=stores.dataset)
 
 
@@ -528,12 +684,12 @@ def require_stores(
 def newest_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair | None:
     """Return `choose_stores` of two sides as a pair."""
     stores = choose_stores(home, query, progress)
-    return None if stores is None else StorePair(*stores.values())
+    return None if stores is None else StorePair.of(stores)
 
 
 def require_pair(home: Path, query: StoreQuery, progress: Progress = SILENT) -> StorePair:
     """Return `require_stores` of two sides as a pair."""
-    return StorePair(*require_stores(home, query, progress).values())
+    return StorePair.of(require_stores(home, query, progress))
 
 
 def recorded_pair(
@@ -553,20 +709,46 @@ def recorded_pair(
     """
     stored = read_catalog(home)
     sides = TEXT_TEXT if TextSide.FIRST.value in recorded else IMAGE_TEXT
-    entries = []
+    by_side: dict[Side, list[StoreEntry]] = {}
     for side in sides:
-        store = recorded.get(side.value)
-        if not isinstance(store, Mapping) or not isinstance(store.get("key"), str):
-            raise SpecError(f"the spec of run {run} does not name its {side.label} store")
-        entry = stored.get(store["key"])
-        if entry is None:
-            raise StoreNotFoundError(
-                f"run {run} is trained on store {store['key'][:12]}, which "
-                f"{stored.why_missing(store['key'])}: extract it again by "
-                f"`{extract_again(home, recorded, store, (encoders or {}).get(side.value))}`"
-            )
-        entries.append(entry)
-    return StorePair(*entries)
+        by_side[side] = []
+        recorded_side = recorded.get(side.value), (encoders or {}).get(side.value)
+        for store, encoder in recorded_streams(*recorded_side):
+            if not isinstance(store.get("key"), str):
+                raise SpecError(f"the spec of run {run} does not name its {side.label} store")
+            entry = stored.get(store["key"])
+            if entry is None:
+                raise StoreNotFoundError(
+                    f"run {run} is trained on store {store['key'][:12]}, which "
+                    f"{stored.why_missing(store['key'])}: extract it again by "
+                    f"`{extract_again(home, recorded, store, encoder)}`"
+                )
+            by_side[side].append(entry)
+    return StorePair.of(by_stream(by_side))
+
+
+def recorded_streams(
+    stores: Any, encoders: Any = None
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return what a run records of the store and of the encoder of each stream of a side.
+
+    Early runs recorded no encoders, of which there is nothing then.
+    """
+    streams = each_recorded(stores)
+    encoders_of_side = each_recorded(encoders)
+    encoders_of_side += [{}] * (len(streams) - len(encoders_of_side))
+    return list(zip(streams, encoders_of_side[: len(streams)], strict=True))
+
+
+def each_recorded(of_side: Any) -> list[Mapping[str, Any]]:
+    """Return the record of each stream of a side, of its stores or of its encoders.
+
+    That of a side is that of its first stream, in which `further` lists the others.
+    """
+    if not isinstance(of_side, Mapping):
+        return [{}]
+    further = of_side.get("further", [])
+    return [of_side, *(each for each in further if isinstance(each, Mapping))]
 
 
 def require_there(pairs: Iterable[StorePair | None]) -> None:
@@ -575,7 +757,7 @@ def require_there(pairs: Iterable[StorePair | None]) -> None:
     Raises:
         StoreNotFoundError: One was removed meanwhile.
     """
-    entries = (entry for pair in pairs if pair for entry in pair.entries.values())
+    entries = (entry for pair in pairs if pair for entry in pair.stores.values())
     for entry in entries:
         if not has_manifest(entry.folder):
             again = extraction(entry.description, home=entry.folder.absolute().parents[3])

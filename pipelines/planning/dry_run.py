@@ -83,6 +83,10 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     # the last epoch may be cut short
     whole = trainer.num_steps / trainer.course.epoch_steps
     seconds = whole * timed.epoch_seconds + epochs * timed.validation_seconds
+    if spec.seeds is not None:
+        # one after the other, so that the memory is that of one; rows are pooled for all
+        seconds *= spec.seeds
+        progress.note(f"the minutes are those of all {spec.seeds} seeds, the rest is of each")
     return TrainEstimate(
         preset=preset,
         fusion=spec.fusion,
@@ -106,7 +110,7 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     step = PlannedStep(
         table=trainer.plan.table, options=trainer.options, shape=shape, device=trainer.device
     )
-    batch_size = max(len(rows.image) for rows in batches)
+    batch_size = max(len(rows.first) for rows in batches)
     predicted = StepMemory(step).peak(batch_size, trainer.options.chunk_size)
     validation = trainer.validation
     if validation is not None and validation.stores is not trainer.stores:
@@ -116,7 +120,7 @@ def predict_memory(trainer: Trainer) -> PredictedMemory:
     return PredictedMemory(
         predicted=predicted,
         batch_size=batch_size,
-        rows={side.value: f"{shape.tokens[side]} x {shape.widths[side]}" for side in shape.sides},
+        rows={side.value: f"{shape.tokens[side]} x {shape.width(side)}" for side in shape.sides},
         texts_of_an_image=shape.texts,
     )
 
@@ -128,11 +132,11 @@ def input_shape(trainer: Trainer, batches: Sequence[BatchRows]) -> InputShape:
     stored = max(stores.first.dtype.itemsize, stores.second.dtype.itemsize)
     return InputShape(
         tokens={
-            first: _tokens(trainer, stores.first.lengths, [batch.image for batch in batches]),
-            second: _tokens(trainer, stores.second.lengths, [batch.text for batch in batches]),
+            first: _tokens(trainer, stores.first.lengths, [batch.first for batch in batches]),
+            second: _tokens(trainer, stores.second.lengths, [batch.second for batch in batches]),
         },
         widths=trainer.plan.stores.widths,
-        texts=max(math.ceil(len(rows.text) / len(rows.image)) for rows in batches),
+        texts=max(math.ceil(len(rows.second) / len(rows.first)) for rows in batches),
         feature_bytes=4 if trainer.options.mixup.alpha else stored,  # what is mixed is widened
         ready=3 if trainer.device.type == "cpu" else 1,
         pooled=stores.pooled,

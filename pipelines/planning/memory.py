@@ -207,7 +207,7 @@ class StepMemory:
         loss += pairs + (first + second) * queue
         loss += 2 * queue * self._modules.adapter.out_width * _FLOAT_BYTES
         if self._modules.objective.needs_teacher:
-            loss += sum(count * shape.widths[side] for side, count in rows.items()) * _FLOAT_BYTES
+            loss += sum(count * shape.width(side) for side, count in rows.items()) * _FLOAT_BYTES
         return PeakMemory(
             weights=self._weights,
             gradients=self._gradients if self._accumulates else gradients,
@@ -259,7 +259,7 @@ class StepMemory:
 
         def note_loss(_: object, arguments: tuple[PairBatch]) -> None:
             note()
-            for embeddings in (arguments[0].image, arguments[0].text):
+            for embeddings in (arguments[0].first, arguments[0].second):
                 # a gradient that arrives at the embeddings has left the objective
                 if embeddings.requires_grad:
                     embeddings.register_hook(note)  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ def run(spec: PlanSpec) -> MemoryPlan:
             "what is planned is measured at a small size, and that does not fit this machine: "
             f"{str(error).splitlines()[0]:.200}; lower the tokens, the captions or train.queue"
         ) from error
-    image, text = (f"{shape.tokens[side]} x {shape.widths[side]}" for side in shape.sides)
+    image, text = (f"{shape.tokens[side]} x {shape.width(side)}" for side in shape.sides)
     return MemoryPlan(
         spec={
             **to_table(spec),

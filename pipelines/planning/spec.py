@@ -126,7 +126,7 @@ class TrainEstimate:
             are.
         pooling_seconds: Time of pooling the tokens of all rows, once, or 0 where each step does.
         validation_seconds: Time of the validation after each, or 0 without one.
-        minutes: Time of all epochs. Opening the stores, what
+        minutes: Time of all epochs, of all seeds where there are several. Opening the stores, what
             `[start]` solves before the first step, and writing weights are not in it.
         probe_steps: Steps that were timed.
         probe_seconds: Time that the probe took, with its warm-up and validation.

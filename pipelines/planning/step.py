@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from ...adapters.adapter import Widths, each_width
 from ...adapters.gradcache import LazyTokens
 from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
 from ...adapters.positives import Positives
@@ -21,7 +22,7 @@ from ...featcache.encoders.references import find_card
 from ...featcache.errors import SpecError
 from ...featcache.hardware import resolve_device
 from ...featcache.home import usual_home
-from ...featcache.tokens import PooledTokens, Tokens
+from ...featcache.tokens import PooledTokens, StreamTokens, Tokens
 from ...featcache.types import Modality, Side, Sides, sides_of
 from ..common.reproducibility import resolve_precision
 from ..inputs.pairs import BatchRows
@@ -41,7 +42,7 @@ class InputShape:
 
     Attributes:
         tokens: Tokens of an image and of a text.
-        widths: Features of one of their tokens.
+        widths: Features of one of their tokens, or of one of each stream: all have as many tokens.
         texts: Texts of an image in its batch.
         feature_bytes: Bytes of one feature as it is loaded.
         ready: Batches or chunks that are in this memory at once: the one that is used, and where
@@ -50,7 +51,7 @@ class InputShape:
     """
 
     tokens: Mapping[Side, int]
-    widths: Mapping[Side, int]
+    widths: Mapping[Side, Widths]
     texts: int
     feature_bytes: int = 2
     ready: int = 3
@@ -65,7 +66,11 @@ class InputShape:
         """Return the bytes of one row as it comes into a step."""
         if side in self.pooled:
             return self.pooled[side].width * 4
-        return self.tokens[side] * self.widths[side] * self.feature_bytes
+        return self.tokens[side] * self.width(side) * self.feature_bytes
+
+    def width(self, side: Side) -> int:
+        """Return the features of one token, of all streams."""
+        return sum(each_width(self.widths[side]))
 
     def rows(self, images: int) -> dict[Side, int]:
         """Return how many rows of each side so many images bring."""
@@ -79,9 +84,13 @@ class InputShape:
             values = torch.randn(rows, 1, pooled.width)
             return PooledTokens(values, torch.ones(rows, 1, dtype=torch.bool), pooled.num_steps)
         dtype = torch.float16 if self.feature_bytes == 2 else torch.float32
+        mask = torch.ones(rows, self.tokens[side], dtype=torch.bool)
         # one row many times: drawing them all takes longer than a step
-        values = torch.randn(1, self.tokens[side], self.widths[side]).to(dtype).repeat(rows, 1, 1)
-        return Tokens(values, torch.ones(rows, self.tokens[side], dtype=torch.bool))
+        streams = [
+            Tokens(torch.randn(1, self.tokens[side], width).to(dtype).repeat(rows, 1, 1), mask)
+            for width in each_width(self.widths[side])
+        ]
+        return StreamTokens.of(streams)
 
 
 class _FullQueue:
@@ -143,11 +152,11 @@ class PlannedStep:
         first, second = self.shape.rows(images).items()
         texts = torch.arange(second[1])
         positives = Positives(texts // self.shape.texts, texts, (first[1], second[1]))
-        units = [_unit(rows, self.shape.widths[side]) for side, rows in (first, second)]
+        units = [_unit(rows, self.shape.width(side)) for side, rows in (first, second)]
         return Batch(
             rows=BatchRows(np.arange(first[1]), np.arange(second[1])),
-            images=self._loads(*first),
-            texts=self._loads(*second),
+            first=self._loads(*first),
+            second=self._loads(*second),
             positives=positives.as_mask(objective.most_logits).to(device),
             teacher=TeacherFeatures(*units).to(device) if objective.needs_teacher else None,
         )

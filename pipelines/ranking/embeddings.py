@@ -13,28 +13,28 @@ from ..metrics.ranks import Relevance
 class PairedEmbeddings:
     """Unit-length embeddings of both sides of one split, and the pairs that belong together.
 
-    Between two text encoders the texts of the first side stand in the place of the images; both
-    sides hold the same texts in the same order, and a text is no right answer to itself.
+    Between two text encoders both sides hold the same texts in the same order, and a text is no
+    right answer to itself.
 
     Attributes:
-        images: Embedding of each image.
-        texts: Embedding of each text.
-        image_ids: Id of each image.
-        text_ids: Id of each text.
-        texts_of_image: Right text rows of each image; every image has at least one, but a text of
-            the first side may have none.
-        images_of_text: Right image rows of each text, in the same way.
+        first: Embedding of each item of the first side, such as an image.
+        second: Embedding of each item of the second side, such as a text.
+        first_ids: Id of each row of `first`.
+        second_ids: Id of each row of `second`.
+        seconds_of_first: Right rows of `second` for each of `first`; each has at least one, but
+            between two text encoders a text may have none.
+        firsts_of_second: Right rows of `first` for each of `second`, in the same way.
         sides: What both sides are.
         anchors: Rows of the first side that a loss is of, each with all its right answers, or None
             for all.
     """
 
-    images: Float32[np.ndarray, "images embed"]
-    texts: Float32[np.ndarray, "texts embed"]
-    image_ids: tuple[str, ...]
-    text_ids: tuple[str, ...]
-    texts_of_image: Relevance
-    images_of_text: Relevance
+    first: Float32[np.ndarray, "first embed"]
+    second: Float32[np.ndarray, "second embed"]
+    first_ids: tuple[str, ...]
+    second_ids: tuple[str, ...]
+    seconds_of_first: Relevance
+    firsts_of_second: Relevance
     sides: Sides = IMAGE_TEXT
     anchors: Int64[np.ndarray, " anchors"] | None = None
 

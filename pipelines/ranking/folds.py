@@ -100,16 +100,16 @@ def split_folds(
     if embeddings.same_texts:
         raise SpecError("--folds is of images with their texts: this run aligns two text encoders")
     whole = without_repeats(embeddings)
-    num = len(whole.images)
+    num = len(whole.first)
     if num < count:
         raise SpecError(f"--folds {count} of {num} images: name fewer")
-    brought = whole.texts_of_image
+    brought = whole.seconds_of_first
     if links is not None:
         brought_links = set(links.id_pairs(IMAGE_TEXT))
-        rows = zip(whole.image_ids, _rows(brought), strict=True)
+        rows = zip(whole.first_ids, _rows(brought), strict=True)
         brought = Relevance.of(
             [
-                [n for n in texts if (name, whole.text_ids[n]) in brought_links]
+                [n for n in texts if (name, whole.second_ids[n]) in brought_links]
                 for name, texts in rows
             ]
         )
@@ -119,29 +119,29 @@ def split_folds(
 
 def _fold(
     whole: PairedEmbeddings,
-    images: Int64[np.ndarray, " n"],
-    texts: Int64[np.ndarray, " m"],
+    first: Int64[np.ndarray, " n"],
+    second: Int64[np.ndarray, " m"],
 ) -> PairedEmbeddings:
     # rows of the fold count from 0, and right answers beyond it are none
-    place = {row: number for number, row in enumerate(texts.tolist())}
-    texts_of = [
+    place = {row: number for number, row in enumerate(second.tolist())}
+    seconds_of = [
         [place[row] for row in relevant if row in place]
-        for relevant in _rows(whole.texts_of_image.take(images))
+        for relevant in _rows(whole.seconds_of_first.take(first))
     ]
-    # folds are of consecutive images
-    first, last = int(images[0]), int(images[-1])
-    images_of = [
-        [row - first for row in sorted(relevant) if first <= row <= last]
-        for relevant in _rows(whole.images_of_text.take(texts))
+    # folds are of consecutive rows
+    start, end = int(first[0]), int(first[-1])
+    firsts_of = [
+        [row - start for row in sorted(relevant) if start <= row <= end]
+        for relevant in _rows(whole.firsts_of_second.take(second))
     ]
     return replace(
         whole,
-        images=whole.images[images],
-        texts=whole.texts[texts],
-        image_ids=tuple(whole.image_ids[row] for row in images.tolist()),
-        text_ids=tuple(whole.text_ids[row] for row in texts.tolist()),
-        texts_of_image=Relevance.of(texts_of),
-        images_of_text=Relevance.of(images_of),
+        first=whole.first[first],
+        second=whole.second[second],
+        first_ids=tuple(whole.first_ids[row] for row in first.tolist()),
+        second_ids=tuple(whole.second_ids[row] for row in second.tolist()),
+        seconds_of_first=Relevance.of(seconds_of),
+        firsts_of_second=Relevance.of(firsts_of),
         anchors=None,
     )
 

@@ -84,14 +84,13 @@ def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]
     other of its image is no query.
     """
     unique = without_repeats(embeddings)
-    vectors = unique.texts, unique.images
+    vectors = unique.second, unique.first
     # not a number compares as false with everything, and would rank first
     assert all(np.isfinite(rows).all() for rows in vectors)
     names = [side.value for side in reversed(unique.sides)]
-    ids = unique.text_ids, unique.image_ids
-    relevances = unique.images_of_text, unique.texts_of_image
-    image_groups, text_groups = _groups(unique)
-    groups = text_groups, image_groups
+    ids = unique.second_ids, unique.first_ids
+    relevances = unique.firsts_of_second, unique.seconds_of_first
+    groups = _groups(unique)[::-1]
     directions = []
     for asking, asked in ((0, 1), (1, 0)):
         rows = np.flatnonzero(relevances[asking].counts)
@@ -190,18 +189,18 @@ def _look_up(
 
 def without_repeats(embeddings: PairedEmbeddings) -> PairedEmbeddings:
     """Return the same with every id once a side; right answers of equal ids are put together."""
-    unique = [_first_rows(ids) for ids in (embeddings.image_ids, embeddings.text_ids)]
-    (images, image_place), (texts, text_place) = unique
-    if len(images) == len(embeddings.image_ids) and len(texts) == len(embeddings.text_ids):
+    unique = [_first_rows(ids) for ids in (embeddings.first_ids, embeddings.second_ids)]
+    (first, first_place), (second, second_place) = unique
+    if len(first) == len(embeddings.first_ids) and len(second) == len(embeddings.second_ids):
         return embeddings
     return replace(
         embeddings,
-        images=embeddings.images[images],
-        texts=embeddings.texts[texts],
-        image_ids=tuple(embeddings.image_ids[row] for row in images.tolist()),
-        text_ids=tuple(embeddings.text_ids[row] for row in texts.tolist()),
-        texts_of_image=_merged(embeddings.texts_of_image, image_place, text_place),
-        images_of_text=_merged(embeddings.images_of_text, text_place, image_place),
+        first=embeddings.first[first],
+        second=embeddings.second[second],
+        first_ids=tuple(embeddings.first_ids[row] for row in first.tolist()),
+        second_ids=tuple(embeddings.second_ids[row] for row in second.tolist()),
+        seconds_of_first=_merged(embeddings.seconds_of_first, first_place, second_place),
+        firsts_of_second=_merged(embeddings.firsts_of_second, second_place, first_place),
         anchors=None,
     )
 
@@ -231,22 +230,22 @@ def _merged(
 
 def _groups(
     embeddings: PairedEmbeddings,
-) -> tuple[Int64[np.ndarray, " images"], Int64[np.ndarray, " texts"]]:
-    """Number each image with all that belongs to it, directly or through others, as one group."""
-    relevance = embeddings.texts_of_image
-    images = np.repeat(np.arange(len(relevance)), relevance.counts)
-    texts = relevance.rows
+) -> tuple[Int64[np.ndarray, " first"], Int64[np.ndarray, " second"]]:
+    """Number each first row with all that belongs to it, directly or through others, as a group."""
+    relevance = embeddings.seconds_of_first
+    firsts = np.repeat(np.arange(len(relevance)), relevance.counts)
+    seconds = relevance.rows
     if embeddings.same_texts:  # row i of both sides is the same text
-        images = np.concatenate([images, np.arange(len(relevance))])
-        texts = np.concatenate([texts, np.arange(len(relevance))])
-    of_image = np.arange(len(relevance))
-    of_text = np.full(len(embeddings.texts), len(relevance))
+        firsts = np.concatenate([firsts, np.arange(len(relevance))])
+        seconds = np.concatenate([seconds, np.arange(len(relevance))])
+    of_first = np.arange(len(relevance))
+    of_second = np.full(len(embeddings.second), len(relevance))
     while True:
-        before = of_image.copy()
-        np.minimum.at(of_text, texts, of_image[images])
-        np.minimum.at(of_image, images, of_text[texts])
+        before = of_first.copy()
+        np.minimum.at(of_second, seconds, of_first[firsts])
+        np.minimum.at(of_first, firsts, of_second[seconds])
         # the smallest number of a group spreads by one link a round, until nothing moves
-        if (before == of_image).all():
+        if (before == of_first).all():
             break
-    _, numbers = np.unique(np.concatenate([of_image, of_text]), return_inverse=True)
-    return numbers[: len(of_image)], numbers[len(of_image) :]
+    _, numbers = np.unique(np.concatenate([of_first, of_second]), return_inverse=True)
+    return numbers[: len(of_first)], numbers[len(of_first) :]

@@ -8,8 +8,10 @@ from rich.table import Table
 from ..classification.zero_shot_spec import ZeroShotReport
 from ..metrics.number import Number, report_line, shown, shown_chance
 from .numbers import number_table
+from .tables import ResultTable
 
 _OF_THEIR_OWN = ("curve", "index")  # parts of a direction that are a plot, and a line
+_ALL_PAIRS = 20  # of layers; all are in the report
 _ALL_CLASSES = 20  # so many are all shown, else as many of the worst and the best together
 
 
@@ -99,6 +101,8 @@ def similarity_parts(report: Mapping[str, Any]) -> list[Table | str]:
 
 def ranking_parts(report: Mapping[str, Any]) -> list[Table | str]:
     """Return the table of a `rank-encoders` report, the most promising pair first."""
+    if "layers" in report:
+        return _layer_parts(report)
     ridge = f"ridge R@{report['options']['recall_at']}"
     subjects = {
         pair: {ridge if name == "ridge" else name: number for name, number in numbers.items()}
@@ -110,6 +114,25 @@ def ranking_parts(report: Mapping[str, Any]) -> list[Table | str]:
         f"{first['ridge']['num']:,} of them held out"
     )
     return [number_table(title, subjects, corner="images | texts", subjects_down=True)]
+
+
+def _layer_parts(report: Mapping[str, Any]) -> list[Table | str]:
+    """Return a table of the best pairs of layers, which fits 80 columns."""
+    metrics, layers = report["metrics"], report["layers"]
+    first = next(iter(metrics.values()))["mutual_knn"]
+    table = ResultTable(
+        f"layers on {report['dataset']}/{report['split']}: % of {report['options']['neighbours']} "
+        f"nearest neighbours shared (chance {shown_chance(first['chance'])})"
+    )
+    for header in ("images by", "layer", "texts by", "layer"):
+        table.add_column(header)
+    table.add_column(f"shared\nn = {first['num']:,}", justify="right")
+    for name in list(metrics)[:_ALL_PAIRS]:
+        sides = [layers[label] for label in name.split(" | ")]
+        cells = [(side["encoder"], f"{side['layer']} {side['kind']}") for side in sides]
+        table.add_row(*cells[0], *cells[1], shown(metrics[name]["mutual_knn"]))
+    left_out = len(metrics) - _ALL_PAIRS
+    return [table, f"{left_out} pairs below these are in the report"] if left_out > 0 else [table]
 
 
 def _words(name: str) -> str:

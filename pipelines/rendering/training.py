@@ -206,6 +206,8 @@ def train_lines(trained: TrainReport) -> list[str]:
     """Return a summary of a training, and the folder of its run."""
     report, best = trained.report, trained.report["best"]
     parameters = f"{report['num_parameters']:,} parameters"
+    if "members" in report:
+        return [*_member_lines(report), f"run: {trained.folder}"]
     if report["selected_by"] == "closed form":
         line = f"solved for {parameters} from {best['pairs']:,} pairs in {report['seconds']:.1f} s"
     else:
@@ -215,6 +217,35 @@ def train_lines(trained: TrainReport) -> list[str]:
             f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
         )
     return [line, f"run: {trained.folder}"]
+
+
+def _member_lines(report: Mapping[str, Any]) -> list[str]:
+    """Return a line of each member of a run of several seeds, and what its adapter is."""
+    lines = []
+    for member in report["members"]:
+        best = member["best"]
+        lines.append(f"seed {member['seed']}: kept epoch {best['epoch']}{_sum_of_recalls(best)}")
+    if total := report["spread"].get("recall_sum"):
+        lines.append(
+            f"sum of recalls of one seed {total['mean']:.1f} on average, with a standard deviation "
+            f"of {total['deviation']:.1f}"
+        )
+    what = f"the best of {len(report['members'])} seeds"
+    if "ensemble" in report:
+        what = f"the {report['ensemble']} of {len(report['members'])} seeds"
+    parameters = f"{report['num_parameters']:,} parameters"
+    lines.append(f"adapter: {what}, {parameters}{_sum_of_recalls(report['best'])}")
+    counted = _counted(report["spec"]["stores"]["train"])
+    lines.append(
+        f"trained on {report['num_images']} {counted} in {report['seconds']:.1f} s; "
+        f"epochs were chosen by {report['selected_by']}"
+    )
+    return lines
+
+
+def _sum_of_recalls(record: Mapping[str, Any]) -> str:
+    total = record.get("validation", {}).get("recall_sum")
+    return "" if total is None else f", validation sum of recalls {total:.1f}"
 
 
 def exported_lines(exported: ExportedRun) -> list[str]:

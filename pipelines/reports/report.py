@@ -17,6 +17,7 @@ from ..common.destinations import check_file
 from ..common.plots import draw_confusion, line_plot
 from ..common.printable import for_page
 from ..common.progress import SILENT, Progress
+from ..inputs.store_selection import each_recorded
 from ..metrics.number import shown
 from ..runs import run_folder as runs
 from .comparison import Compared, RunPart, compare, read_runs, training_curves
@@ -136,7 +137,11 @@ def _facts(part: RunPart) -> dict[str, Any]:
     facts = {
         "preset": command.get("preset") or "",
         "trained on": f"{train.get('dataset', '')}/{train.get('split', '')}",
-        "encoders": ", ".join(f"{side['encoder']} ({side['kind']})" for side in sides.values()),
+        "encoders": ", ".join(
+            f"{stream['encoder']} ({stream['kind']})"
+            for side in sides.values()
+            for stream in each_recorded(side)
+        ),
         "parameters": f"{part.report.get('num_parameters', 0):,}",
         "epochs": part.report.get("epochs", ""),
         "seed": command.get("seed", ""),

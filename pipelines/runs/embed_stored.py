@@ -1,5 +1,6 @@
 """Turn stored features into embeddings through an adapter, row by row in bounded memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float32, Int64
 
 from ...adapters.adapter import Adapter
 from ...featcache.errors import DivergedError
-from ...featcache.reading.reader import FeatureReader
+from ...featcache.reading.streams import open_streams
 from ...featcache.store.catalog import StoreEntry
 from ...featcache.types import Modality, Side
 from ..common.progress import SILENT, Progress
@@ -39,8 +40,7 @@ def embed_rows(
     """
     side = side or Modality(reader.description.modality)
     # the longest row of the store bounds every batch, whichever rows are asked for
-    longest = int(reader.lengths.max())
-    row_elements = max(longest * reader.description.width, adapter.out_width)
+    row_elements = max(reader.largest_row(np.arange(len(reader.lengths))), adapter.out_width)
     size = max(1, _BATCH_ELEMENTS // row_elements)
     starts = range(0, len(rows), size)
     was_training = adapter.training
@@ -79,18 +79,18 @@ def embed_pairs(
         SpecError: Nothing has a right answer.
     """
     related = stores.relations(stores.images if images is None else np.sort(images))
-    rows = (related.rows.image, related.rows.text)
+    rows = (related.rows.first, related.rows.second)
     first, second = (
         embed_rows(adapter, reader, side_rows, side=side, device=device, progress=progress)
         for reader, side_rows, side in zip(stores.sources, rows, stores.pair.sides, strict=True)
     )
     return PairedEmbeddings(
-        images=first,
-        texts=second,
-        image_ids=tuple(stores.first.ids[row] for row in rows[0].tolist()),
-        text_ids=tuple(stores.second.ids[row] for row in rows[1].tolist()),
-        texts_of_image=related.texts_of_image,
-        images_of_text=related.images_of_text,
+        first=first,
+        second=second,
+        first_ids=tuple(stores.first.ids[row] for row in rows[0].tolist()),
+        second_ids=tuple(stores.second.ids[row] for row in rows[1].tolist()),
+        seconds_of_first=related.seconds_of_first,
+        firsts_of_second=related.firsts_of_second,
         sides=stores.pair.sides,
         anchors=related.anchors,
     )
@@ -106,21 +106,21 @@ class Embeddings:
 
 def embed_store(
     adapter: Adapter,
-    entry: StoreEntry,
+    entries: Sequence[StoreEntry],
     *,
     side: Side,
     sample: int | None = None,
     device: torch.device,
     progress: Progress = SILENT,
 ) -> Embeddings:
-    """Return the unit-length embedding of each row of a store, or of some of them.
+    """Return the unit-length embedding of each row of the stores of a side, or of some of them.
 
-    `sample` draws so many rows, at most.
+    `entries` are the stores of its streams; `sample` draws so many rows, at most.
 
     Raises:
         DivergedError: An embedding is not finite.
     """
-    reader = FeatureReader(entry.folder)
+    reader = open_streams([entry.folder for entry in entries])
     rows = np.arange(len(reader))
     if sample is not None:
         rows = np.sort(np.random.default_rng(0).permutation(rows)[:sample])

@@ -31,8 +31,9 @@ from ...featcache.registry import unknown_name
 from ...featcache.store.key import encoder_key
 from ...featcache.store.stored_form import as_stored
 from ...featcache.store.stored_types import finite_tokens
-from ...featcache.tokens import Tokens
+from ...featcache.tokens import StreamTokens, Tokens
 from ...featcache.types import Item, Modality, Side, TextSide, sides_of
+from ..inputs.store_selection import each_recorded, recorded_streams
 from . import run_folder
 
 _OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
@@ -113,18 +114,29 @@ class Embedder:
             )
         self._sides = sides_of(self._table["encoders"])
         self._weights = dict(weights or {})
-        unknown = sorted(set(self._weights) - set(self.encoders.values()))
+        names = {
+            encoder["name"]
+            for of_side in self._table["encoders"].values()
+            for encoder in each_recorded(of_side)
+        }
+        unknown = sorted(set(self._weights) - names)
         if unknown:
             raise SpecError(
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
                 f"{self.encoders}"
             )
-        self._readings: dict[Side, EncoderView] = {}
+        self._readings: dict[Side, tuple[EncoderView, ...]] = {}
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Return the name of the encoder of each side, such as `image` or `first_text`."""
-        return {side: encoder["name"] for side, encoder in self._table["encoders"].items()}
+        """Return the name of the encoder of each side, such as `image` or `first_text`.
+
+        Those of a side that reads several stand side by side, joined by `+`.
+        """
+        return {
+            side: "+".join(encoder["name"] for encoder in each_recorded(of_side))
+            for side, of_side in self._table["encoders"].items()
+        }
 
     @property
     def width(self) -> int:
@@ -152,9 +164,10 @@ class Embedder:
         _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
         if Modality.IMAGE not in self._sides:
             raise SpecError(f"{self.folder} aligns two text encoders: it embeds no images")
-        encoder = self.reading(Modality.IMAGE).encoder
 
-        def prepare(image: str | Path | bytes | Image.Image, name: str) -> Any:
+        def prepare(
+            image: str | Path | bytes | Image.Image, name: str, encoder: Encoder[Any]
+        ) -> Any:
             if isinstance(image, Image.Image):
                 return encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
             if isinstance(image, bytes):
@@ -186,9 +199,8 @@ class Embedder:
         """
         _check_list(texts, (str,), "embed_texts", "texts")
         chosen = self._text_side(side)
-        encoder = self.reading(chosen).encoder
 
-        def prepare(text: str, name: str) -> Any:
+        def prepare(text: str, name: str, encoder: Encoder[Any]) -> Any:
             return encoder.prepare(Item(id=name, text=text))
 
         return self._embed(chosen, texts, prepare, batch_size)
@@ -212,22 +224,24 @@ class Embedder:
         self,
         side: Side,
         contents: Sequence[Any],
-        prepare: Callable[[Any, str], Any],
+        prepare: Callable[[Any, str, Encoder[Any]], Any],
         batch_size: int,
     ) -> Float32[np.ndarray, "n embed"]:
         if batch_size < 1:
             raise SpecError(f"batch_size must be at least 1, found {batch_size}")
-        reading = self.reading(side)
+        readings = self.readings(side)
         names = [_name(content, position) for position, content in enumerate(contents)]
         embeddings = np.empty((len(contents), self.width), dtype=np.float32)
         for start in range(0, len(contents), batch_size):
             chunk = slice(start, start + batch_size)
-            prepared = [
-                prepare(*named_content)
-                for named_content in zip(contents[chunk], names[chunk], strict=True)
-            ]
-            tokens = reading.features(prepared, names[chunk])
-            embeddings[chunk] = self._adapt(tokens, side)
+            streams = []
+            for reading in readings:
+                prepared = [
+                    prepare(content, name, reading.encoder)
+                    for content, name in zip(contents[chunk], names[chunk], strict=True)
+                ]
+                streams.append(reading.features(prepared, names[chunk]))
+            embeddings[chunk] = self._adapt(streams, side)
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
@@ -237,34 +251,56 @@ class Embedder:
             )
         return embeddings
 
-    def _adapt(self, tokens: Tokens, side: Side) -> Float32[np.ndarray, "n embed"]:
+    def _adapt(self, streams: Sequence[Tokens], side: Side) -> Float32[np.ndarray, "n embed"]:
         """Return the embeddings of rows, those of one length together: no row is padded."""
-        all_embeddings = np.empty((len(tokens), self.width), dtype=np.float32)
+        all_embeddings = np.empty((len(streams[0]), self.width), dtype=np.float32)
         # padding takes part in presets without a mask: rows of one length need none
-        lengths = tokens.mask.sum(dim=1)
-        for length in torch.unique(lengths).tolist():
-            rows = torch.nonzero(lengths == length)[:, 0]
-            same_length = Tokens(
-                tokens.values[rows][tokens.mask[rows]].reshape(len(rows), length, -1),
-                torch.ones(len(rows), length, dtype=torch.bool),
-            )
-            embeddings = self.adapter.embed(same_length.to(self.device), side)
+        lengths = torch.stack([stream.mask.sum(dim=1) for stream in streams], dim=1)
+        for of_streams in torch.unique(lengths, dim=0):
+            rows = torch.nonzero((lengths == of_streams).all(dim=1))[:, 0]
+            same_length = [
+                Tokens(
+                    stream.values[rows][stream.mask[rows]].reshape(len(rows), length, -1),
+                    torch.ones(len(rows), length, dtype=torch.bool),
+                )
+                for stream, length in zip(streams, of_streams.tolist(), strict=True)
+            ]
+            embeddings = self.adapter.embed(StreamTokens.of(same_length).to(self.device), side)
             all_embeddings[rows.numpy()] = embeddings.cpu().numpy()
         return all_embeddings
 
     def reading(self, side: Side) -> EncoderView:
-        """Return the encoder of a side, with what the training kept of its tokens.
+        """Return the encoder of a side that reads one, with what the training kept of its tokens.
+
+        Raises:
+            SpecError: The side reads several streams.
+            LightalignError: See `embed_images`.
+        """
+        reading, *further = self.readings(side)
+        if further:
+            raise SpecError(
+                f"the {side.label} side of {self.folder.name} reads {len(further) + 1} streams, "
+                "and this takes runs that read one"
+            )
+        return reading
+
+    def readings(self, side: Side) -> tuple[EncoderView, ...]:
+        """Return the encoder of each stream of a side, with what the training kept of its tokens.
 
         Raises:
             LightalignError: See `embed_images`.
         """
         if side not in self._readings:
-            self._readings[side] = self._open(side)
+            stores = self._table["stores"]["train"].get(side.value)
+            streams = recorded_streams(stores, self._table["encoders"][side.value])
+            self._readings[side] = tuple(
+                self._open(side, described, stored) for stored, described in streams
+            )
         return self._readings[side]
 
-    def _open(self, side: Side) -> EncoderView:
-        described: Table = self._table["encoders"][side.value]
-        stored: Table = self._table["stores"]["train"].get(side.value, {})
+    def _open(
+        self, side: Side, described: Mapping[str, Any], stored: Mapping[str, Any]
+    ) -> EncoderView:
         missing = [name for name in _OF_FEATURES if name not in stored]
         if missing:
             raise SpecError(

@@ -176,7 +176,7 @@ class EvaluatedItems:
     @classmethod
     def of(cls, stores: PairDataset, rows: BatchRows) -> "EvaluatedItems":
         """Return some rows of both sides of a split."""
-        readers = zip((stores.first, stores.second), (rows.image, rows.text), strict=True)
+        readers = zip((stores.first, stores.second), (rows.first, rows.second), strict=True)
         place = SplitOfData.of(stores.pair.first.description)
         return cls(place, dict(zip(stores.pair.sides, readers, strict=True)))
 

@@ -1,6 +1,6 @@
 """Provenance of a run: its command, its stores, and the encoders behind them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...featcache.config import Table, to_table
@@ -18,18 +18,28 @@ def describe_pair(pair: StorePair) -> Table:
         "split": pair.split,
         "source": pair.source,
         **{
-            side.value: {
-                "encoder": entry.description.encoder,
-                "kind": entry.description.kind,
-                "layer": entry.description.layer,
-                "dtype": entry.description.dtype,
-                "encoder_key": entry.encoder_key,
-                "key": entry.key,
-                "width": entry.description.width,
-            }
-            for side, entry in pair.entries.items()
+            side.value: _with_further([_describe_store(entry) for entry in entries])
+            for side, entries in pair.streams.items()
         },
     }
+
+
+def _describe_store(entry: StoreEntry) -> Table:
+    return {
+        "encoder": entry.description.encoder,
+        "kind": entry.description.kind,
+        "layer": entry.description.layer,
+        "dtype": entry.description.dtype,
+        "encoder_key": entry.encoder_key,
+        "key": entry.key,
+        "width": entry.description.width,
+    }
+
+
+def _with_further(streams: Sequence[Table]) -> Table:
+    """Return the record of a side, as `store_selection.recorded_streams` reads it."""
+    first, *further = streams
+    return {**first, "further": further} if further else first
 
 
 def describe_encoders(pair: StorePair) -> Table:
@@ -37,18 +47,22 @@ def describe_encoders(pair: StorePair) -> Table:
 
     An encoder without a card, such as one of a later version, has no entry `card`.
     """
-    encoders = {}
-    for side, entry in pair.entries.items():
-        name = entry.description.encoder
-        described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
-        settings = read_whole_manifest(entry.folder)["settings"]
-        if "weights" in settings:
-            described["weights"] = settings["weights"]
-        card = card_of(entry, settings)
-        if card is not None:
-            described["card"] = {key: card[key] for key in card if key != "name"}
-        encoders[side.value] = described
-    return encoders
+    return {
+        side.value: _with_further([_describe_encoder(entry) for entry in entries])
+        for side, entries in pair.streams.items()
+    }
+
+
+def _describe_encoder(entry: StoreEntry) -> Table:
+    name = entry.description.encoder
+    described: dict[str, Any] = {"name": name, "identity": dict(entry.description.identity)}
+    settings = read_whole_manifest(entry.folder)["settings"]
+    if "weights" in settings:
+        described["weights"] = settings["weights"]
+    card = card_of(entry, settings)
+    if card is not None:
+        described["card"] = {key: card[key] for key in card if key != "name"}
+    return described
 
 
 def card_of(entry: StoreEntry, settings: Mapping[str, Any]) -> Table | None:

@@ -11,6 +11,7 @@
     tensorboard/            the same numbers, if asked
     report.json             written last; a run without it has not finished
     index/                  saved indexes
+    members/seed-N/         of a run of several seeds: a run folder a seed, without a lock
     run.lock                held by the process that writes into the folder
 """
 
@@ -48,6 +49,7 @@ _RESULT = (SPEC, TABLE, WEIGHTS, HEAD)  # what evaluations read beside the repor
 LOCK = "run.lock"
 _RUNS = "runs"  # folder of all runs of a home
 INDEXES = "index"  # folder of saved indexes
+MEMBERS = "members"  # folder of the runs of each seed
 
 
 def runs_folder(home: Path) -> Path:
@@ -57,7 +59,34 @@ def runs_folder(home: Path) -> Path:
 
 def removal(folder: Path) -> str:
     """Return the command that removes a run, as it can be run anywhere."""
-    return removal_of_run(folder)
+    return removal_of_run(whole_run(folder))
+
+
+def whole_run(folder: Path) -> Path:
+    """Return the run that a member belongs to, or the folder itself."""
+    above = folder.parent.parent
+    return above if folder.parent.name == MEMBERS and is_there(above / SPEC) else folder
+
+
+def members_of(folder: Path) -> list[Path]:
+    """Return the folders of the members of a run, of any state; nothing where it has none."""
+    places = atomic_files.entries(folder / MEMBERS)
+    return [place for place in places if not atomic_files.is_temporary(place)]
+
+
+def member_folder(folder: Path, seed: int) -> Path:
+    """Return where the member of a seed lies in its run."""
+    return folder / MEMBERS / f"seed-{seed}"
+
+
+@contextmanager
+def new_member(folder: Path, seed: int, spec: Table) -> Iterator[Path]:
+    """Make the folder of a member, with its spec, in a run that is owned; it stays."""
+    place = member_folder(folder, seed)
+    with atomic_files.making(place.parent), atomic_files.replacing(place) as temporary:
+        temporary.mkdir()
+        write_run_toml(temporary, spec)
+    yield place
 
 
 def resumption(folder: Path, home: Path) -> str:
@@ -67,10 +96,16 @@ def resumption(folder: Path, home: Path) -> str:
 
 def kept_of(folder: Path, home: Path) -> str:
     """Return what is kept of a training that is stopped now, and the command that goes on."""
+    folder = whole_run(folder)
     again = resumption(folder, home)
-    if is_there(folder / STATE):
+    if is_there(folder / STATE) or _has_members(folder):
         return f"finished epochs are kept: `{again}` goes on"
     return f"no epoch has finished: `{again}` begins it again"
+
+
+def _has_members(folder: Path) -> bool:
+    """Return whether a member has an epoch to go on from, or is finished."""
+    return any(is_there(member / name) for member in members_of(folder) for name in (STATE, REPORT))
 
 
 def named(folder: Path, home: Path) -> str:
@@ -105,7 +140,8 @@ def owning(
     except FileNotFoundError as error:
         raise RunNotFoundError(f"run {folder.name} is no longer in {folder.parent}") from error
     with _held(lock):
-        for place in (folder, folder / INDEXES):
+        members = folder / MEMBERS
+        for place in (folder, folder / INDEXES, members, *members_of(folder)):
             atomic_files.clear_abandoned(place)
         yield folder
 
@@ -171,6 +207,7 @@ def new_run(
         except BaseException as error:
             stopped = not isinstance(error, Exception)
             usable = any((folder / name).is_file() for name in (STATE, REPORT))
+            usable = usable or _has_members(folder)
             if not usable and not (stopped and can_go_on):
                 _discard(folder)
             raise
@@ -474,7 +511,7 @@ def find_unfinished(home: Path, run: str) -> Path:
     Raises:
         RunNotFoundError: There is no such run, or it has finished.
     """
-    for folder in _places(home, run):
+    for folder in map(whole_run, _places(home, run)):
         if is_there(folder / REPORT):
             # a run may be another user's, and only be read
             with suppress(OSError):
@@ -547,7 +584,14 @@ def read_table(folder: Path) -> Table:
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write the report of a run with the checksums of its files: with it the run is finished."""
-    there = [name for name in (*_RESULT, LOG) if (folder / name).is_file()]
+    names = (*_RESULT, LOG)
+    there = [name for name in names if (folder / name).is_file()]
+    there += [
+        str((member / name).relative_to(folder))
+        for member in members_of(folder)
+        for name in (*names, REPORT)
+        if (member / name).is_file()
+    ]
     promises = {name: promise_of(folder / name) for name in there}
     atomic_files.write_report(folder / REPORT, {**report, "files": promises})
 

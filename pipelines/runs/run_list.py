@@ -11,6 +11,7 @@ from ...featcache import atomic_files
 from ...featcache.config import Table
 from ...featcache.errors import LightalignError, StoreCorruptError
 from ...featcache.regular_files import is_file, is_there
+from ..inputs.store_selection import each_recorded
 from . import index_files, run_folder
 from .log_reading import require_log
 from .run_folder import RunState
@@ -154,8 +155,11 @@ def _described(spec: Table) -> dict[str, Any]:
         "preset": str(spec.get("preset") or f"fine-tune {spec.get('protocol', '')}".strip()),
         "data": f"{train['dataset']}/{train['split']}",
         "encoders": {
-            side: f"{store['encoder']} {store['kind']}@{store['layer']} {store['dtype']}"
-            for side, store in sides.items()
+            side: " + ".join(
+                f"{store['encoder']} {store['kind']}@{store['layer']} {store['dtype']}"
+                for store in each_recorded(of_side)
+            )
+            for side, of_side in sides.items()
         },
     }
 

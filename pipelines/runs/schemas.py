@@ -25,6 +25,7 @@ class StoreRecord(TypedDict):
     layer: NotRequired[int]
     dtype: NotRequired[str]
     width: NotRequired[Count]
+    further: NotRequired[list["StoreRecord"]]  # other streams of the side
 
 
 class SplitRecord(TypedDict):
@@ -61,6 +62,7 @@ class EncoderRecord(TypedDict):
     name: str
     identity: dict[str, Any]
     card: NotRequired[dict[str, Any]]
+    further: NotRequired[list["EncoderRecord"]]  # other streams of the side
 
 
 class CommandRecord(TypedDict):
@@ -93,6 +95,7 @@ class _SpecParts(TypedDict):
     train: NotRequired[dict[str, Any]]
     splits: NotRequired[dict[str, str]]  # fingerprint of every split of the training data
     encoders: NotRequired[dict[str, EncoderRecord]]
+    auto_layers: NotRequired[dict[str, int | float | str]]  # which were chosen, and by what
     versions: NotRequired[dict[str, Any]]
     checksum: NotRequired[str]  # of all the rest
 

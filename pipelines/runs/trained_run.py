@@ -12,7 +12,13 @@ from ...adapters.checkpoint import load_adapter
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.hardware import resolve_device
 from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
-from ..inputs.store_selection import DatasetQuery, SideQuery, recorded_features
+from ..inputs.store_selection import (
+    DatasetQuery,
+    SideQuery,
+    by_stream,
+    recorded_features,
+    recorded_streams,
+)
 from . import run_folder
 
 
@@ -55,16 +61,7 @@ class TrainedRun:
             names = self.stores["train"]
             self.encoders: Mapping[str, Any] = self.trained["spec"].get("encoders", {})
             self.sides: Sides = TEXT_TEXT if TextSide.FIRST.value in names else IMAGE_TEXT
-            self.queries = {
-                side: SideQuery(
-                    encoder=names[side.value]["encoder"],
-                    key=names[side.value]["encoder_key"],
-                    features=recorded_features(
-                        names[side.value], self.encoders.get(side.value, {})
-                    ),
-                )
-                for side in self.sides
-            }
+            self._streams = {side: self._recorded(side) for side in self.sides}
         except (KeyError, TypeError) as error:
             raise StoreCorruptError(f"{self.folder / run_folder.REPORT} lacks {error}") from error
 
@@ -89,13 +86,44 @@ class TrainedRun:
         adapter, _, _ = load_adapter(self.folder)
         return adapter.to(self.device)
 
-    def query(self, side: Side) -> SideQuery:
-        """Return the query for the stores that this side of the adapter reads.
+    def _recorded(self, side: Side) -> list[SideQuery]:
+        """Return the query for each stream of a side, as the run records it."""
+        of_side = self.stores["train"][side.value], self.encoders.get(side.value)
+        return [
+            SideQuery(
+                encoder=store["encoder"],
+                key=store["encoder_key"],
+                features=recorded_features(store, encoder),
+            )
+            for store, encoder in recorded_streams(*of_side)
+        ]
+
+    @property
+    def queries(self) -> dict[Side, SideQuery]:
+        """Return the query for each stream of all sides by its place; see `by_stream`."""
+        return by_stream(self._streams)
+
+    def queries_of(self, side: Side) -> dict[Side, SideQuery]:
+        """Return the query for each stream that a side of the adapter reads, by its place.
 
         Raises:
             SpecError: The run has no such side.
         """
-        if side not in self.queries:
+        if side not in self._streams:
             sides = [run_side.value for run_side in self.sides]
             raise SpecError(f"run {self.folder.name} has no side {side.value!r}, but {sides}")
-        return self.queries[side]
+        return by_stream({side: self._streams[side]})
+
+    def query(self, side: Side) -> SideQuery:
+        """Return the query for the stores that this side of the adapter reads, where it is one.
+
+        Raises:
+            SpecError: The run has no such side, or reads several streams there.
+        """
+        query, *further = self.queries_of(side).values()
+        if further:
+            raise SpecError(
+                f"run {self.folder.name} reads {len(further) + 1} streams of {side.label}s, and "
+                "this is of runs that read one: see `lightalign retrieve --help`"
+            )
+        return query

@@ -24,7 +24,7 @@ from ...featcache.types import Side
 from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_as_extracted
-from ..inputs.store_selection import choose_stores
+from ..inputs.store_selection import SideQuery, choose_stores
 from ..metrics.number import written
 from ..ranking.faiss_index import BuiltIndex, build
 from ..ranking.index_plan import plan_index
@@ -57,8 +57,12 @@ class _Split:
     data: str
     options: Mapping[str, Any]
     opened: Source | None
-    stores: Mapping[Side, StoreEntry]
+    stores: Mapping[Side, StoreEntry]  # of each stream, by its place
     embeddings: Mapping[Side, Embeddings]
+
+    def entries(self, side: Side) -> list[StoreEntry]:
+        """Return the stores of all streams of a side."""
+        return [self.stores[place] for place in self.evaluated.queries_of(side)]
 
     def contents(self, side: Side) -> list[str]:
         """Return the path of each image, or each text; empty strings where nobody knows."""
@@ -83,14 +87,15 @@ class _Split:
 
     def _queries(self, side: Side) -> Float32[np.ndarray, "q embed"]:
         """Return a sample of what will be asked: of the other side, if it has a store."""
-        others = [other for other in self.stores if other is not side]
+        others = [other for other in self.evaluated.sides if other is not side]
+        others = [other for other in others if other in self.stores]
         if not others:
             return self.embeddings[side].vectors
         if others[0] in self.embeddings:
             return self.embeddings[others[0]].vectors
         return embed_store(
             self.evaluated.adapter,
-            self.stores[others[0]],
+            self.entries(others[0]),
             side=others[0],
             sample=_QUERIES,
             device=self.evaluated.device,
@@ -223,12 +228,15 @@ def _opened(
         split=spec.split,
         progress=progress,
     )
-    stores = evaluation.require({side: evaluated.queries[side] for side in sides})
+    queries: dict[Side, SideQuery] = {}
+    for side in sides:
+        queries |= evaluated.queries_of(side)
+    stores = evaluation.require(queries)
     description = stores[sides[0]].description
     for side in evaluated.sides:
         # items of the other side stand for the queries that a search will bring
         if side not in stores:
-            query = evaluation.query({side: evaluated.queries[side]})
+            query = evaluation.query(evaluated.queries_of(side))
             same_items = replace(query, dataset=description.dataset, source=description.source)
             stores |= choose_stores(spec.home, same_items) or {}
     evaluation.announce(f"run {evaluated.folder.name}")
@@ -247,7 +255,7 @@ def _opened(
         embeddings={
             side: embed_store(
                 evaluated.adapter,
-                stores[side],
+                [stores[place] for place in evaluated.queries_of(side)],
                 side=side,
                 device=evaluated.device,
                 progress=progress,

@@ -82,7 +82,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     clock.ends("open_index")
     weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
     embedder = Embedder(evaluated.folder, device=spec.device, weights=weights)
-    embedder.reading(asking)
+    embedder.readings(asking)
     clock.ends("open_encoder")
     vectors = (
         embedder.embed_images([query.path])
@@ -92,7 +92,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     notes = (
         []
         if query.path is not None
-        else TextReader(embedder.reading(asking).encoder).warnings(spec.query)
+        else TextReader(embedder.readings(asking)[0].encoder).warnings(spec.query)
     )
     clock.ends("embed")
     scores, rows = search(saved.index, vectors, min(spec.k, saved.index.ntotal))

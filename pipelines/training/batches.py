@@ -1,5 +1,6 @@
 """Batches: which rows make one, in what order, and how their features come into memory."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from ...adapters.objective import TeacherFeatures
 from ...adapters.positives import PairMask, Positives
 from ...featcache.errors import SpecError
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.tokens import Tokens
+from ...featcache.tokens import StreamTokens, Tokens
 from ..common.prefetch import prefetch
 from ..inputs.cached_steps import RowReader
 from ..inputs.mixed_rows import MixupRows
@@ -30,24 +31,30 @@ GROUPS = 8  # groups of similar length in a batch; more saves little padding and
 _ROWS = 1024  # that are averaged at a time
 
 
-def teacher_of(images: Sequence[LazyTokens], texts: Sequence[LazyTokens]) -> TeacherFeatures:
+def teacher_of(first: Sequence[LazyTokens], second: Sequence[LazyTokens]) -> TeacherFeatures:
     """Return the averaged tokens of all that is loaded, in order; chunks one after the other."""
-    image, text = (torch.cat([unit_means(load()) for load in side]) for side in (images, texts))
-    return TeacherFeatures(image, text)
+    sides = (torch.cat([unit_means(load()) for load in side]) for side in (first, second))
+    return TeacherFeatures(*sides)
 
 
 def teacher_of_rows(
-    stores: PairDataset, images: Int64[np.ndarray, " n"], texts: Int64[np.ndarray, " m"]
+    stores: PairDataset, first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
 ) -> TeacherFeatures:
     """Return the averaged tokens of these rows, on the CPU."""
-    teacher = teacher_of(_loads(stores.first, images), _loads(stores.second, texts))
+    teacher = teacher_of(_loads(stores.first, first), _loads(stores.second, second))
     return teacher.to(torch.device("cpu"))
 
 
 def unit_means(tokens: Tokens) -> Float[Tensor, "rows width"]:
-    """Return the mean of the real tokens of each row, of length 1, in float32."""
-    sums = without_padding(tokens).float().sum(dim=1)
-    return functional.normalize(sums / tokens.mask.sum(dim=1, keepdim=True), dim=1)
+    """Return the mean of the real tokens of each row, of length 1, in float32.
+
+    Those of several streams stand side by side, each as long as the others.
+    """
+    means = []
+    for stream in tokens.streams:
+        sums = without_padding(stream).float().sum(dim=1)
+        means.append(functional.normalize(sums / stream.mask.sum(dim=1, keepdim=True), dim=1))
+    return torch.cat(means, dim=1) / math.sqrt(len(means))
 
 
 def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTokens]:
@@ -57,9 +64,7 @@ def _loads(reader: FeatureReader, rows: Int64[np.ndarray, " n"]) -> list[LazyTok
 
 @dataclass(frozen=True)
 class Batch:
-    """Features of one batch, images and texts in groups of similar length.
-
-    Between two text encoders the texts of the first side stand in the place of the images.
+    """Features of one batch, each side in groups of similar length.
 
     What gives a group has it already, or, with `chunk_size`, loads it then. The rows are in the
     order of the groups. Of several processes each has the groups and the teacher of its share;
@@ -67,8 +72,8 @@ class Batch:
     """
 
     rows: BatchRows
-    images: list[LazyTokens]
-    texts: list[LazyTokens]
+    first: list[LazyTokens]
+    second: list[LazyTokens]
     positives: PairMask
     teacher: TeacherFeatures | None = None
 
@@ -167,7 +172,7 @@ class Batches:
             firsts, seconds, mix = draw_mix(
                 places, lambda place: (place,), options=self.mixup, random=random
             )
-            partners = replace(mix, image=pairs[mix.image, 0], text=pairs[mix.text, 1])
+            partners = replace(mix, first=pairs[mix.first, 0], second=pairs[mix.second, 1])
             yield BatchRows(pairs[firsts, 0], pairs[seconds, 1], partners)
 
     def _shuffled_links(
@@ -215,22 +220,22 @@ class Batches:
             return batch
         stores = self.stores
         # a process without rows still gives features of the right width to be gathered
-        images = batch.images or [partial(stores.first.padded, rows.image[:0])]
-        texts = batch.texts or [partial(stores.second.padded, rows.text[:0])]
-        return replace(batch, teacher=teacher_of(images, texts))
+        first = batch.first or [partial(stores.first.padded, rows.first[:0])]
+        second = batch.second or [partial(stores.second.padded, rows.second[:0])]
+        return replace(batch, teacher=teacher_of(first, second))
 
     def _load_plain(self, rows: BatchRows) -> Batch:
-        first, second = self.stores.sources
-        images, image_order = self._load_share(first, rows.image)
-        texts, text_order = self._load_share(second, rows.text)
-        ordered = BatchRows(rows.image[image_order], rows.text[text_order])
+        first_source, second_source = self.stores.sources
+        first, first_order = self._load_share(first_source, rows.first)
+        second, second_order = self._load_share(second_source, rows.second)
+        ordered = BatchRows(rows.first[first_order], rows.second[second_order])
         if self.by_captions and self.options.same_image == "negative":
-            diagonal = np.argsort(image_order), np.argsort(text_order)
+            diagonal = np.argsort(first_order), np.argsort(second_order)
             lines, columns = (torch.from_numpy(numbers) for numbers in diagonal)
-            positives = Positives(lines, columns, (len(image_order), len(text_order)))
+            positives = Positives(lines, columns, (len(first_order), len(second_order)))
         else:
-            positives = self.stores.positives(ordered.image, ordered.text)
-        return Batch(ordered, images, texts, positives.as_mask(self.most_logits))
+            positives = self.stores.positives(ordered.first, ordered.second)
+        return Batch(ordered, first, second, positives.as_mask(self.most_logits))
 
     def _load_share(
         self, reader: RowReader, rows: Int64[np.ndarray, " n"]
@@ -253,12 +258,12 @@ class Batches:
     def _load_mixed(self, rows: BatchRows, mix: MixupRows) -> Batch:
         """Return the batch of mixtures; chunks of them are mixed again whenever they are loaded."""
         owners = torch.from_numpy(mix.owner)
-        shape = len(rows.image), len(rows.text)
+        shape = len(rows.first), len(rows.second)
         positives = Positives(owners, torch.arange(len(owners)), shape)
         return Batch(
             rows=rows,
-            images=self._mixed_chunks(self.stores.first, rows.image, mix.image, mix.share),
-            texts=self._mixed_chunks(self.stores.second, rows.text, mix.text, mix.share),
+            first=self._mixed_chunks(self.stores.first, rows.first, mix.first, mix.share),
+            second=self._mixed_chunks(self.stores.second, rows.second, mix.second, mix.share),
             positives=positives.as_mask(self.most_logits),
         )
 
@@ -287,14 +292,21 @@ def _mixture(
     share: float,
 ) -> Tokens:
     """Return share x + (1 - share) y of rows x and their partners y, in float32."""
-    first, second = reader.padded(rows), reader.padded(partners)
-    return first.with_values(share * first.values.float() + (1 - share) * second.values.float())
+    both = zip(reader.padded(rows).streams, reader.padded(partners).streams, strict=True)
+    return StreamTokens.of(
+        [
+            first.with_values(share * first.values.float() + (1 - share) * second.values.float())
+            for first, second in both
+        ]
+    )
 
 
 def _check_one_token(reader: FeatureReader) -> None:
-    longest = int(reader.lengths.max())
-    if longest > 1:
-        what = reader.description
+    for stream in reader.streams:
+        longest = int(stream.lengths.max())
+        if longest == 1:
+            continue
+        what = stream.description
         raise SpecError(
             f"[train.mixup] mixes items of one token each, found {what.modality}s of up to "
             f"{longest} tokens ({what.kind} of {what.encoder}): extract them with --features mean "

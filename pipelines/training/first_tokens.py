@@ -6,12 +6,12 @@ stands first, it is the upper left cell of an image or a register, which are ref
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from ...adapters.adapter import Adapter
+from ...adapters.adapter import Adapter, table_of
 from ...adapters.step import Step
 from ...adapters.steps.cls_pool import ClsPool
 from ...adapters.steps.concat_pool import ConcatPool
@@ -34,41 +34,58 @@ def check_first_tokens(adapter: Adapter, stores: PairDataset, *, device: torch.d
     """
     notes = []
     for side, reader in zip(stores.pair.sides, (stores.first, stores.second), strict=True):
-        description = reader.description
-        if description.kind == "cls" and first_is_constant(reader):
-            raise SpecError(
-                f"the 'cls' features of {description.encoder} are one vector for all "
-                f"{side.label}s, as those of a causal encoder are: extract and train on its "
-                "'last', 'mean' or 'pooled'"
-            )
-        name = next((name for name in adapter.paths[side] if _takes_first(adapter.steps[name])), "")
-        if name:
-            instead = _what_is_first(stores.pair.entries[side], reader)
-            notes += _notes_of_step(adapter, side, name, reader, instead, device)
+        entries = stores.pair.streams[side]
+        for number, (entry, stream) in enumerate(zip(entries, reader.streams, strict=True)):
+            _check_stream(stream, side)
+            path = adapter.path_of(side, number)
+            name = next((name for name in path if _takes_first(adapter.steps[name])), "")
+            # what stands behind the join reads the first token of the first stream
+            if name and (number == 0 or name not in adapter.paths[side]):
+                tower = _Tower(adapter, side, number, reader, device)
+                notes += _notes_of_step(tower, name, _what_is_first(entry, stream))
     return notes
 
 
-def _notes_of_step(
-    adapter: Adapter,
-    side: Side,
-    name: str,
-    reader: FeatureReader,
-    instead: str | None,
-    device: torch.device,
-) -> list[str]:
+class _Tower(NamedTuple):
+    """One stream of a tower, and the reader of all its streams."""
+
+    adapter: Adapter
+    side: Side
+    stream: int
+    reader: FeatureReader
+    device: torch.device
+
+
+def _check_stream(stream: FeatureReader, side: Side) -> None:
+    """Pass unless the features that are read are one vector for all items.
+
+    Raises:
+        SpecError: They are.
+    """
+    description = stream.description
+    if description.kind == "cls" and first_is_constant(stream):
+        raise SpecError(
+            f"the 'cls' features of {description.encoder} are one vector for all "
+            f"{side.label}s, as those of a causal encoder are: extract and train on its "
+            "'last', 'mean' or 'pooled'"
+        )
+
+
+def _notes_of_step(tower: _Tower, name: str, instead: str | None) -> list[str]:
     """Return lines for the step `name`, whose first token is `instead` where it is of no class.
 
     Raises:
         SpecError: The step reads nothing else.
     """
-    step, encoder = adapter.steps[name], reader.description.encoder
-    place = f"towers.{name.replace('/', '.')}"
+    step = tower.adapter.steps[name]
+    encoder = tower.reader.streams[tower.stream].description.encoder
+    place = f"towers.{table_of(name)}.{name.partition('/')[2]}"
     summary, mean = place, f"{place}.part=mean-pool"
     if isinstance(step, ConcatPool):
         summary, mean = f"'cls' in {place}.summaries", f"'{place}.summaries=[\"mean\"]'"
     takes_more = isinstance(step, ConcatPool) and len(step.summaries) > 1
     notes = []
-    if instead is not None and not _is_mixed_before(adapter, side, name):
+    if instead is not None and not _is_mixed_before(tower, name):
         what = f"{encoder} has no class token: it is {instead}"
         if takes_more:
             return [f"warning: {summary} reads the first token, but {what}"]
@@ -81,8 +98,8 @@ def _notes_of_step(
             f"{summary} reads the first token, which is no class token, as {encoder} has none: it "
             f"begins as {instead}, and the steps before let it know of the others"
         )
-    if _is_constant_at(adapter, reader, side, name, device):
-        what = f"the first token of {encoder} is the same for all {side.label}s"
+    if _is_constant_at(tower, name):
+        what = f"the first token of {encoder} is the same for all {tower.side.label}s"
         if not takes_more:
             raise SpecError(
                 f"{place} reads the first token alone, but {what}: add --set {mean}, or train on "
@@ -119,25 +136,25 @@ def _first_of_image(entry: StoreEntry, settings: Mapping[str, Any]) -> str | Non
     return "a register" if settings.get("first_is_class") is False else None
 
 
-def _is_mixed_before(adapter: Adapter, side: Side, name: str) -> bool:
+def _is_mixed_before(tower: _Tower, name: str) -> bool:
     """Return whether a step before another lets each token know of the others."""
-    names = adapter.paths[side]
-    steps = (adapter.steps[earlier] for earlier in names[: names.index(name)])
+    names = tower.adapter.path_of(tower.side, tower.stream)
+    steps = (tower.adapter.steps[earlier] for earlier in names[: names.index(name)])
     return any(isinstance(step, Step) and step.mixes for step in steps)
 
 
 @torch.no_grad()
-def _is_constant_at(
-    adapter: Adapter, reader: FeatureReader, side: Side, name: str, device: torch.device
-) -> bool:
+def _is_constant_at(tower: _Tower, name: str) -> bool:
     """Return whether the first token of what a step reads is the same in all rows, unlike the rest.
 
     Steps before it may have mixed the tokens.
     """
     # dropout before the step would make equal tokens differ
+    adapter, reader = tower.adapter, tower.reader
     was_training = adapter.training
     adapter.eval()
-    tokens = adapter.tokens_before(reader.padded(spread_rows(reader)).to(device), side, name)
+    rows = reader.padded(spread_rows(reader)).to(tower.device)
+    tokens = adapter.tokens_before(rows, tower.side, name)
     adapter.train(was_training)
     real = tokens.mask.unsqueeze(2)
     means = torch.where(real, tokens.values, 0).sum(dim=1) / real.sum(dim=1)

@@ -20,7 +20,7 @@ from .distributed import joined
 from .first_tokens import check_first_tokens
 from .options import TrainPlan
 from .spec import TrainReport, TrainSpec
-from .trainer import Trainer
+from .trainer import Trainer, TrainingInputs
 
 
 def fit(
@@ -31,12 +31,14 @@ def fit(
     progress: Progress,
     *,
     is_begun: bool = False,
+    inputs: TrainingInputs | None = None,
 ) -> TrainReport:
     """Train what `plan` says, and write the run folder; the first of several processes writes.
 
     The block of `open_folder` holds the run folder, and is entered once nothing is known to stand
     against the training; `resolved` is what `run.toml` records of it. Of one that goes on
-    (`is_begun`) a warning says what would be refused of a new one.
+    (`is_begun`) a warning says what would be refused of a new one. `inputs` are the stores of
+    the plan, if they are open already.
 
     Raises:
         LightalignError: The preset, the stores, the device or the loss are not usable, or another
@@ -53,7 +55,12 @@ def fit(
             trainer = ClosedForm(plan, home=spec.home, seed=spec.seed, device=device)
         else:
             trainer = Trainer(
-                plan, home=spec.home, seed=spec.seed, device=device, processes=processes
+                plan,
+                home=spec.home,
+                seed=spec.seed,
+                device=device,
+                processes=processes,
+                inputs=inputs,
             )
         notes = _notes_of_first_tokens(trainer, device, is_begun=is_begun)
         # a process that cannot train ends all of them before anything is written

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from ...adapters.adapter import Adapter
+from ...adapters.adapter import Adapter, table_of
 from ...adapters.solver import AnchorSolver, LinearMap, LinearSolver, Moments, Solver, build_solver
 from ...adapters.step import FittedStep, Step
 from ...adapters.steps.heads import Heads
@@ -175,7 +175,7 @@ def blocks_before(
     """
     # an adapter may have no parameters but buffers, as one of anchors
     device = next(chain(adapter.parameters(), adapter.buffers())).device
-    size = max(1, _NUMBERS // max(1, int(reader.lengths[rows].max()) * adapter.widths[side]))
+    size = max(1, _NUMBERS // max(1, reader.largest_row(rows)))
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
         groups, order = reader.padded_groups(block, GROUPS)
@@ -222,8 +222,8 @@ def require_own(name: str, side: Side) -> None:
     Raises:
         SpecError: Both sides share it.
     """
-    owner, _, slot = name.partition("/")
-    if owner != side.value:
+    if table_of(name) != side.value:
+        slot = name.partition("/")[2]
         raise SpecError(f"slot {slot!r} must say per_modality = true")
 
 
@@ -299,10 +299,14 @@ def fit_steps(adapter: Adapter, stores: PairDataset, rows: Int64[np.ndarray, " n
     of_side = (firsts, np.array(sorted(partners), dtype=np.int64))
     # in the order of the tower: what a later step looks at has been through the fitted ones
     for side, reader, side_rows in zip(stores.pair.sides, stores.sources, of_side, strict=True):
-        for name in adapter.paths[side]:
+        names = adapter.steps_of(side)
+        for name in names:
             step = adapter.steps[name]
             if isinstance(step, FittedStep):
                 require_own(name, side)
+                if names.count(name) > 1:
+                    slot = name.partition("/")[2]
+                    raise SpecError(f"slot {slot!r} must say per_stream = true")
                 step.fit(*_moments_of(blocks_before(adapter, name, reader, side_rows, side)))
 
 

@@ -41,44 +41,45 @@ class MixupOptions:
 
 
 def draw_mix(
-    images: Int64[np.ndarray, " read"],
-    texts_of: Callable[[int], Sequence[int]],
+    firsts: Int64[np.ndarray, " read"],
+    seconds_of: Callable[[int], Sequence[int]],
     *,
     options: MixupOptions,
     random: np.random.Generator,
 ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"], MixupRows]:
-    """Return the images and texts of a step, and what they are mixed with.
+    """Return the rows of both sides of a step, and what they are mixed with.
 
-    x = share x_1 + (1 - share) x_2, share ~ Beta(alpha, alpha) drawn once a batch, for images and
-    texts alike, so that a mixed text still belongs to its mixed image. The n-th text of an image
-    is mixed with the n-th of its partner; where one has fewer, they are taken round again, so that
-    each text that is read is in a mixture.
+    x = share x_1 + (1 - share) x_2, share ~ Beta(alpha, alpha) drawn once a batch, for both
+    sides alike, so that a mixed text, say, still belongs to its mixed image. The n-th text of an
+    image is mixed with the n-th of its partner; where one has fewer, they are taken round again, so
+    that each text that is read is in a mixture.
 
     Source: FuseMix, Vouitsis et al. 2024, arXiv 2312.10144, section 4.2 and algorithm 1; fusemix,
     commit 25f83ee, lavis/models/fusion_models/mlp_contrastive_fusion.py: halves, one share a
     batch. There each pair is a row of its own, here one image may have several texts.
 
     Args:
-        images: Images of the batch, by row number, in random order; of an odd number of them
+        firsts: Rows of the first side in the batch, in random order; of an odd number of them
             `halves` leaves the last one out.
-        texts_of: Gives the texts of an image that are read, by row number.
+        seconds_of: Gives the rows of the second side that are read for one of the first.
         options: How to mix.
         random: Draws share and partners.
     """
     share = float(random.beta(options.alpha, options.alpha))
-    half = options.mixtures(len(images))
-    first, second = images[:half], images[half : 2 * half]
-    # each image is the partner of one, of itself maybe: no feature is in the batch more often
+    half = options.mixtures(len(firsts))
+    mixed_rows, partner_rows = firsts[:half], firsts[half : 2 * half]
+    # each row is the partner of one, of itself maybe: no feature is in the batch more often
     if options.partners == "shuffled":
-        second = images[random.permutation(len(images))]
+        partner_rows = firsts[random.permutation(len(firsts))]
     mixed: list[tuple[int, int, int]] = []
-    for place, (image, partner) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        image_texts = texts_of(image)
-        # asked once where an image is its own partner: texts drawn at random would differ
-        others = image_texts if image == partner else texts_of(partner)
+    pairs = zip(mixed_rows.tolist(), partner_rows.tolist(), strict=True)
+    for place, (row, partner) in enumerate(pairs):
+        row_seconds = seconds_of(row)
+        # asked once where a row is its own partner: what is drawn at random would differ
+        others = row_seconds if row == partner else seconds_of(partner)
         mixed += [
-            (image_texts[number % len(image_texts)], others[number % len(others)], place)
-            for number in range(max(len(image_texts), len(others)))
+            (row_seconds[number % len(row_seconds)], others[number % len(others)], place)
+            for number in range(max(len(row_seconds), len(others)))
         ]
-    texts, partners, owners = np.array(mixed, dtype=np.int64).T.copy()
-    return first, texts, MixupRows(second, partners, owners, share)
+    seconds, partners, owners = np.array(mixed, dtype=np.int64).T.copy()
+    return mixed_rows, seconds, MixupRows(partner_rows, partners, owners, share)

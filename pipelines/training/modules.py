@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ...adapters.adapter import Adapter, build_adapter, count_parameters, parameter_groups
+from ...adapters.adapter import (
+    Adapter,
+    Widths,
+    build_adapter,
+    count_parameters,
+    parameter_groups,
+)
 from ...adapters.objective import Objective, build_objective
 from ...adapters.steps.heads import Heads
 from ...featcache.config import Table
@@ -44,7 +50,7 @@ def build_trainable(
     table: Table,
     options: TrainOptions,
     *,
-    widths: Mapping[Side, int],
+    widths: Mapping[Side, Widths],
     seed: int,
     device: torch.device,
 ) -> TrainingModules:

@@ -13,7 +13,7 @@ from ..inputs.pairs import BatchRows
 
 
 class NegativeQueue:
-    """Queue of the embeddings of the last images and of the last texts.
+    """Queue of the embeddings of the last rows of both sides, such as images and texts.
 
     They are as they came out of the adapter of that step, and nothing flows back through them. What
     belongs to an item of the batch is not its negative, however old it is.
@@ -23,9 +23,8 @@ class NegativeQueue:
     MoCo (He et al. 2020, arXiv 1911.05722) has the queue filled by a moving average of the weights.
 
     Args:
-        size: Most images, and most texts, in the queue.
-        texts_of: Texts that belong to each image, by row numbers; between two text encoders those
-            of the second side for each of the first.
+        size: Most rows of each side in the queue.
+        seconds_of: Rows of the second side that belong to each of the first.
         width: Features of an embedding.
         device: Where embeddings are.
     """
@@ -33,40 +32,40 @@ class NegativeQueue:
     def __init__(
         self,
         size: int,
-        texts_of: Mapping[int, Sequence[int]],
+        seconds_of: Mapping[int, Sequence[int]],
         *,
         width: int,
         device: torch.device,
     ) -> None:
         self.size = size
-        self._texts_of = texts_of
-        self._images_of: dict[int, list[int]] = defaultdict(list)
-        for image, texts in texts_of.items():
-            for text in texts:
-                self._images_of[text].append(image)
+        self._seconds_of = seconds_of
+        self._firsts_of: dict[int, list[int]] = defaultdict(list)
+        for first, seconds in seconds_of.items():
+            for second in seconds:
+                self._firsts_of[second].append(first)
         self._rows = BatchRows(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-        self._image = self._text = torch.zeros(0, width, device=device)
+        self._first = self._second = torch.zeros(0, width, device=device)
 
     def recall(self, rows: BatchRows) -> QueuedNegatives | None:
         """Return the queue, and which of it is a negative of which of these rows."""
-        if not len(self._rows.image):
+        if not len(self._rows.first):
             return None
         return QueuedNegatives(
-            image=self._image,
-            text=self._text,
-            image_to_text=_strangers(rows.image, self._rows.text, self._images_of),
-            text_to_image=_strangers(rows.text, self._rows.image, self._texts_of),
-        ).to(self._image.device)
+            first=self._first,
+            second=self._second,
+            first_to_second=_strangers(rows.first, self._rows.second, self._firsts_of),
+            second_to_first=_strangers(rows.second, self._rows.first, self._seconds_of),
+        ).to(self._first.device)
 
     def add(self, rows: BatchRows, pairs: PairBatch) -> None:
         """Append the embeddings of these rows, and drop the oldest beyond the size."""
         # a batch larger than the queue leaves a random part of itself, not its longest rows
-        images, texts = _drawn_order(rows.image), _drawn_order(rows.text)
-        self._image = self._last(self._image, pairs.image[images])
-        self._text = self._last(self._text, pairs.text[texts])
+        firsts, seconds = _drawn_order(rows.first), _drawn_order(rows.second)
+        self._first = self._last(self._first, pairs.first[firsts])
+        self._second = self._last(self._second, pairs.second[seconds])
         self._rows = BatchRows(
-            np.concatenate([self._rows.image, rows.image[images]])[-self.size :],
-            np.concatenate([self._rows.text, rows.text[texts]])[-self.size :],
+            np.concatenate([self._rows.first, rows.first[firsts]])[-self.size :],
+            np.concatenate([self._rows.second, rows.second[seconds]])[-self.size :],
         )
 
     def _last(
@@ -78,10 +77,11 @@ class NegativeQueue:
     def state(self) -> dict[str, Tensor]:
         """Return the queue with the rows of its embeddings."""
         return {
-            "image": self._image,
-            "text": self._text,
-            "image_rows": torch.from_numpy(self._rows.image),
-            "text_rows": torch.from_numpy(self._rows.text),
+            # so called in the first checkpoints, whatever the sides are
+            "image": self._first,
+            "text": self._second,
+            "image_rows": torch.from_numpy(self._rows.first),
+            "text_rows": torch.from_numpy(self._rows.second),
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -90,11 +90,11 @@ class NegativeQueue:
         Raises:
             ValueError: It is of embeddings of another width, or its parts do not belong together.
         """
-        for side, queued in (("image", self._image), ("text", self._text)):
+        for side, queued in (("image", self._first), ("text", self._second)):
             if state[side].shape != (len(state[f"{side}_rows"]), queued.shape[1]):
                 raise ValueError(f"{side}s of the queue have shape {list(state[side].shape)}")
-        self._image = state["image"].to(self._image.device)
-        self._text = state["text"].to(self._text.device)
+        self._first = state["image"].to(self._first.device)
+        self._second = state["text"].to(self._second.device)
         self._rows = BatchRows(state["image_rows"].numpy(), state["text_rows"].numpy())
 
 
@@ -113,8 +113,8 @@ def _strangers(
     old: Int64[np.ndarray, " m"],
     partners_of: Mapping[int, Sequence[int]],
 ) -> Bool[Tensor, "n m"]:
-    """Return True where row i and old row j, of the other modality, do not belong together."""
-    # with captions = 'each' an image has a row for each of its captions
+    """Return True where row i and old row j, of the other side, do not belong together."""
+    # with captions = 'each' a first row comes once for each of its partners
     lines_of: dict[int, list[int]] = defaultdict(list)
     for line, row in enumerate(rows.tolist()):
         lines_of[row].append(line)

@@ -165,6 +165,8 @@ class TrainPlan:
         stores: Stores to train on.
         validation: Stores to validate on, or None.
         holdout: Share of the training images to validate on, or 0.
+        auto_layers: Which layers were chosen, and by what, where that was asked for.
+        holdout_seed: Seed that draws them, or None for that of the training.
     """
 
     table: Table
@@ -172,6 +174,8 @@ class TrainPlan:
     stores: StorePair
     validation: StorePair | None
     holdout: float
+    auto_layers: Table | None = None
+    holdout_seed: int | None = None
 
 
 def resolve_preset(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ..common.shared_settings import Device, Home, Seed, SourceOptions
 
@@ -12,20 +13,32 @@ Preset: TypeAlias = Annotated[
     str | None, Setting("Preset; our own, with a slot for --fusion, if none.")
 ]
 Fusion: TypeAlias = Annotated[str | None, Setting("Fusion; see `lightalign list fusions`.")]
+Encoders: TypeAlias = str | tuple[str, ...] | None  # of one stream, or of each of several
+Layers: TypeAlias = tuple[int, ...] | None
 Overrides: TypeAlias = Annotated[
     tuple[str, ...], Setting("Change one value of the spec; repeatable.", flag="--set")
 ]
+
+WAYS = ("average",)  # of making one adapter of several
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
     """Settings of one training.
 
+    A side reads one stream for each encoder, layer or kind of features that is named of it; what is
+    named once is of all of them. Layers count from the end.
+
     Attributes:
         data: `NAME` of a dataset, for the newest stores; `NAME=PATH` for those of the dataset as it
             is there now.
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
+        auto_layers: Of the training split; encoders and kinds of features stay.
+        seeds: How many are trained, one after the other. The run keeps each of them, with a table
+            of their validation; its adapter is the best one by that, or of the first seed without.
+        ensemble: `average` makes one adapter of all, whose cosines are the mean of theirs and whose
+            embeddings are as many times as wide.
         overrides: `a.b=c` on the preset's tables.
         name: Name of the run, or None for an automatic one.
     """
@@ -36,24 +49,48 @@ class TrainSpec:
     data: Annotated[str | None, Setting("Dataset; the newest stores if none.")] = None
     source: SourceOptions = None
     image_encoder: Annotated[
-        str | None, Setting("Encoder of the images; the newest store if none.")
+        Encoders, Setting("Encoder of the images; the newest store if none; repeatable.")
     ] = None
     text_encoder: Annotated[
-        str | None, Setting("Encoder of the texts; the newest store if none.")
+        Encoders, Setting("Encoder of the texts; the newest store if none; repeatable.")
     ] = None
     second_text_encoder: Annotated[
-        str | None, Setting("Align the text encoder with this one, not with images.")
+        Encoders, Setting("Align the text encoder with this one, not with images.")
     ] = None
     image_features: Annotated[
-        str | None, Setting("tokens, cls, mean, pooled or grid:HxW; the newest store if none.")
+        Encoders, Setting("tokens, cls, mean, pooled or grid:HxW; the newest store if none.")
     ] = None
     text_features: Annotated[
-        str | None, Setting("tokens, cls, mean, last or pooled; the newest store if none.")
+        Encoders, Setting("tokens, cls, mean, last or pooled; the newest store if none.")
     ] = None
     second_text_features: Annotated[
-        str | None, Setting("Those of the second text encoder, in the same way.")
+        Encoders, Setting("Those of the second text encoder, in the same way.")
+    ] = None
+    image_layers: Annotated[
+        Layers,
+        Setting("Layers of the image encoder; the newest store if none.", most=-1, commas="-1,-4"),
+    ] = None
+    text_layers: Annotated[
+        Layers,
+        Setting("Layers of the text encoder, in the same way.", most=-1, commas="-1,-4"),
+    ] = None
+    second_text_layers: Annotated[
+        Layers,
+        Setting("Those of the second text encoder.", most=-1, commas="-1,-4"),
+    ] = None
+    auto_layers: Annotated[
+        bool | None,
+        Setting("Train on the stored layers that share most neighbours.", flag="--auto-layers"),
     ] = None
     seed: Seed = 0
+    seeds: Annotated[
+        int | None,
+        Setting("Train so many, with the seeds from --seed on, in one run.", least=2, most=1000),
+    ] = None
+    ensemble: Annotated[
+        str | None,
+        Setting("With --seeds: average makes one adapter; the best one if none.", choices=WAYS),
+    ] = None
     overrides: Overrides = ()
     device: Device = "auto"
     name: Annotated[str | None, Setting("Name of the run.")] = None
@@ -63,6 +100,23 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        for side in ("image", "text", "second_text"):
+            for name in ("encoder", "features", "layers"):
+                if len(self.named(side, name)) == 0 and self._given(side, name) is not None:
+                    raise SpecError(f"{side}_{name} names none: leave it out, or name one")
+        if self.ensemble is not None and self.seeds is None:
+            raise SpecError(f"--ensemble {self.ensemble} needs --seeds, such as --seeds 5")
+
+    def named(self, side: str, name: str) -> tuple[Any, ...]:
+        """Return the encoders, the features or the layers of a side's streams; none if not given.
+
+        `side` is `image`, `text` or `second_text`, `name` `encoder`, `features` or `layers`.
+        """
+        given = self._given(side, name)
+        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+    def _given(self, side: str, name: str) -> Any:
+        return getattr(self, f"{side}_{name}")
 
 
 @dataclass(frozen=True, kw_only=True)

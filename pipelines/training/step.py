@@ -165,8 +165,8 @@ class TrainStep:
             loss = backward_in_chunks(
                 self.embed,
                 self.objective,
-                images=batch.images,
-                texts=batch.texts,
+                first=batch.first,
+                second=batch.second,
                 positives=positives,
                 sides=self.sides,
                 load_all=load_ahead,
@@ -178,7 +178,7 @@ class TrainStep:
             first, second = (
                 self._join(self.embed_all(loads, side), num_rows)
                 for loads, side, num_rows in zip(
-                    (batch.images, batch.texts), self.sides, positives.shape, strict=True
+                    (batch.first, batch.second), self.sides, positives.shape, strict=True
                 )
             )
             embedded = PairBatch(first, second, positives, sides=self.sides)
@@ -215,7 +215,7 @@ class TrainStep:
         pairs = replace(pairs, step=step)
         if batch.teacher is not None:
             features = batch.teacher.to(self.device)
-            shares = zip((features.image, features.text), pairs.positives.shape, strict=True)
+            shares = zip((features.first, features.second), pairs.positives.shape, strict=True)
             teacher = TeacherFeatures(*(self.processes.gather(*share) for share in shares))
             pairs = replace(pairs, teacher=teacher)
         if self.queue is None:

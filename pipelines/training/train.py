@@ -29,15 +29,29 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     plan = resolve(spec, progress)
     label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
     resolved = _run_toml(spec, plan)
-    from .fit import fit  # imports torch, for seconds; a mistake is reported without it
+    if spec.seeds is not None:
+        _require_seeds_matter(plan)
+    # imports torch, for seconds; a mistake is reported without it
+    from .fit import fit
+    from .members import fit_members
 
-    return fit(
+    return (fit if spec.seeds is None else fit_members)(
         spec,
         plan,
         lambda: run_folder.new_run(spec.home, spec.name, label, spec=resolved),
         resolved,
         progress,
     )
+
+
+def _require_seeds_matter(plan: TrainPlan) -> None:
+    """Refuse several seeds of a training that has none, or in several processes."""
+    if "fit" in plan.table:
+        raise SpecError(
+            "--seeds is for presets that take steps, and this one is solved: leave it out"
+        )
+    if Launch.of_environment().count > 1:
+        raise SpecError("--seeds trains in one process: run it without torchrun")
 
 
 def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) -> TrainReport:
@@ -72,8 +86,10 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
             )
         spec, plan = _as_begun(table, folder, home=home, device=device, progress=progress)
         from .fit import fit
+        from .members import fit_members
 
-        return fit(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
+        go_on = fit if spec.seeds is None else fit_members
+        return go_on(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
 
 
 def _as_begun(
@@ -132,6 +148,7 @@ def _run_toml(spec: TrainSpec, plan: TrainPlan) -> Table:
         # the fingerprint of every split of the data, where the home remembers them
         "splits": {} if version is None else dict(version.splits),
         "encoders": describe_encoders(plan.stores),
+        "auto_layers": plan.auto_layers,
         "versions": library_versions(),
     }
     return without_none(table)

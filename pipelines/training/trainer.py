@@ -5,12 +5,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 
 from ...adapters.checkpoint import save_adapter
 from ...adapters.objective import TeacherFeatures
@@ -20,6 +23,7 @@ from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from ..common.reproducibility import resolve_precision, seeded
 from ..inputs.image_text import join_stores
+from ..inputs.pairs import PairDataset
 from ..inputs.store_selection import require_there
 from ..runs import run_folder
 from ..runs.log_reading import require_log
@@ -38,6 +42,41 @@ from .step import TrainStep
 from .validation import Validation, pair_warnings, split_rows
 
 
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Stores of a training, opened; several trainings of one plan may share them.
+
+    Attributes:
+        stores: What is trained on.
+        split: What validates, of a split of its own, or None.
+    """
+
+    stores: PairDataset
+    split: PairDataset | None
+
+    @classmethod
+    def open(
+        cls, plan: TrainPlan, *, home: Path, device: torch.device, validates: bool = True
+    ) -> "TrainingInputs":
+        """Open the stores of a plan; without `validates` those that are trained on alone."""
+        join = partial(
+            join_stores,
+            home=home,
+            residency=plan.options.residency,
+            device=device,
+            same_text=plan.options.same_text,
+        )
+        stores = join(plan.stores)
+        return cls(stores, join(plan.validation) if plan.validation and validates else None)
+
+    def rows(
+        self, plan: TrainPlan, seed: int
+    ) -> tuple[Int64[np.ndarray, " trained"], Int64[np.ndarray, " held"]]:
+        """Return the images to train on and those held out, for a training of this seed."""
+        drawn_by = seed if plan.holdout_seed is None else plan.holdout_seed
+        return split_rows(self.stores.images, plan.holdout, drawn_by)
+
+
 class Trainer:
     """Train the adapter of one plan.
 
@@ -47,6 +86,7 @@ class Trainer:
         seed: Seed of initialisation, order and dropout.
         device: Where to train.
         processes: Who trains together; only the first validates and writes.
+        inputs: The opened stores of the plan, or None to open them.
 
     Raises:
         SpecError: Fewer than two images are left to train on, or the preset is wrong.
@@ -60,6 +100,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         processes: ProcessGroup = ALONE,
+        inputs: TrainingInputs | None = None,
     ) -> None:
         self.plan = plan
         self.home = home
@@ -68,15 +109,12 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.dtype = resolve_precision(plan.options.precision, device)
-        join = partial(
-            join_stores,
-            home=home,
-            residency=plan.options.residency,
-            device=device,
-            same_text=plan.options.same_text,
+        # the others wait for the first one's numbers, and need neither its readers nor its memory
+        inputs = inputs or TrainingInputs.open(
+            plan, home=home, device=device, validates=processes.is_first
         )
-        self.stores = join(plan.stores)
-        self.train_rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
+        self.stores = inputs.stores
+        self.train_rows, held_out = inputs.rows(plan, seed)
         if len(self.train_rows) < 2:
             reasons = "".join(f"; {warning}" for warning in self.stores.warnings)
             raise SpecError(
@@ -84,10 +122,8 @@ class Trainer:
                 f"on, and one image has no negatives: extract more, or validate on fewer{reasons}"
             )
         self.validation: Validation | None = None
-        # the others wait for the first one's numbers, and need neither its readers nor its memory
         if processes.is_first:
-            split = join(plan.validation) if plan.validation else None
-            self.validation = Validation.choose(split, self.stores, held_out)
+            self.validation = Validation.choose(inputs.split, self.stores, held_out)
         trainable = build_trainable(
             plan.table, plan.options, widths=plan.stores.widths, seed=seed, device=device
         )
@@ -340,6 +376,9 @@ class Trainer:
         is_on_gpu = self.device.type != "cpu"
         if self.objective.needs_teacher or (self.options.deterministic and is_on_gpu):
             return
+        # a training before this one may have pooled the same rows
+        if self.stores.pooled:
+            return
         is_float32 = self.dtype == torch.float32
         self.stores.pool_once(self.adapter, device=self.device, is_float32=is_float32)
         if self.validation is not None and self.validation.stores is not self.stores:
@@ -379,7 +418,7 @@ class Trainer:
         """Refuse a batch whose loss is not finite, and name some of its items."""
         if math.isfinite(loss):
             return
-        ids = [self.stores.first.ids[row] for row in batch.rows.image[:3].tolist()]
+        ids = [self.stores.first.ids[row] for row in batch.rows.first[:3].tolist()]
         items = f"{self.plan.stores.sides[0].modality.value}s"
         raise DivergedError(
             f"the loss is {loss} at step {self.counts.step + 1}, with {items} such as {ids}: "

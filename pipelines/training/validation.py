@@ -55,7 +55,7 @@ class Validation:
         """Return the averaged tokens of both sides, in the order of their embeddings."""
         # sorted, as `embed_pairs` embeds them
         rows = self.stores.relations(np.sort(self.images)).rows
-        return teacher_of_rows(self.stores, rows.image, rows.text)
+        return teacher_of_rows(self.stores, rows.first, rows.second)
 
     def embed(self, adapter: Adapter, device: torch.device) -> PairedEmbeddings:
         """Embed both sides of the pairs."""
@@ -132,8 +132,8 @@ def mean_loss(
     total, weights = 0.0, 0
     for images, texts, positives, weight in batches:
         batch = PairBatch(
-            torch.from_numpy(embeddings.images[images]).to(device),
-            torch.from_numpy(embeddings.texts[texts]).to(device),
+            torch.from_numpy(embeddings.first[images]).to(device),
+            torch.from_numpy(embeddings.second[texts]).to(device),
             positives.as_mask(objective.most_logits).to(device),
             teacher=None if teacher is None else teacher.take(images, texts).to(device),
             sides=embeddings.sides,
@@ -144,9 +144,9 @@ def mean_loss(
 
 
 def _batches_of_images(embeddings: PairedEmbeddings, size: int) -> Iterator[_RowsOfBatch]:
-    relevance = embeddings.texts_of_image
+    relevance = embeddings.seconds_of_first
     anchors = embeddings.anchors
-    rows = np.arange(len(embeddings.images)) if anchors is None else anchors
+    rows = np.arange(len(embeddings.first)) if anchors is None else anchors
     for start in range(0, len(rows), size):
         images = rows[start : start + size]
         answers = relevance.take(images)
@@ -165,7 +165,7 @@ def _batches_of_images(embeddings: PairedEmbeddings, size: int) -> Iterator[_Row
 def _batches_of_pairs(
     embeddings: PairedEmbeddings, size: int, same_image: str
 ) -> Iterator[_RowsOfBatch]:
-    relevance = embeddings.texts_of_image
+    relevance = embeddings.seconds_of_first
     # the same order in every epoch: with another the loss would move by what shares a batch
     order = np.random.default_rng(0).permutation(len(relevance.rows))
     all_images = np.repeat(np.arange(len(relevance)), relevance.counts)[order]

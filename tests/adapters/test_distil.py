@@ -38,7 +38,7 @@ def divergence(wanted, found, temperature):
 
 def across(batch, teacher):
     """The teacher's matrix, pair by pair."""
-    text, image = batch.teacher.text.numpy(), batch.teacher.image.numpy()
+    text, image = batch.teacher.second.numpy(), batch.teacher.first.numpy()
     found = np.zeros((3, 6))
     for i in range(3):
         for j in range(6):
@@ -65,7 +65,7 @@ def test_two_orthogonal_pairs_by_hand():
 def test_across_equals_scipy_with_several_texts_an_image(teacher):
     batch = batch_of()
     found = distil(teacher=teacher, temperature=0.2)(batch).parts["distillation"].item()
-    wanted, seen = across(batch, teacher), batch.image.numpy() @ batch.text.numpy().T
+    wanted, seen = across(batch, teacher), batch.first.numpy() @ batch.second.numpy().T
     expected = (divergence(wanted, seen, 0.2) + divergence(wanted.T, seen.T, 0.2)) / 2
     assert found == pytest.approx(expected, rel=1e-9)
 
@@ -74,7 +74,10 @@ def test_across_equals_scipy_with_several_texts_an_image(teacher):
 def test_within_equals_scipy_and_leaves_an_item_itself_out(teacher):
     batch = batch_of()
     found = distil(teacher=teacher, student="within")(batch).parts["distillation"].item()
-    pairs = {"text": (batch.teacher.text, batch.text), "image": (batch.teacher.image, batch.image)}
+    pairs = {
+        "text": (batch.teacher.second, batch.second),
+        "image": (batch.teacher.first, batch.first),
+    }
     terms = []
     for name in ("text", "image") if teacher == "both" else (teacher,):
         sides = [one.numpy() @ one.numpy().T for one in pairs[name]]
@@ -101,13 +104,13 @@ def test_a_student_that_sees_what_the_teacher_sees_is_left_alone(student):
 @pytest.mark.parametrize("student", ["across", "within"])
 def test_steps_down_the_loss_bring_the_student_to_the_teacher(student):
     batch = batch_of()
-    image, text = (side.clone().requires_grad_() for side in (batch.image, batch.text))
+    image, text = (side.clone().requires_grad_() for side in (batch.first, batch.second))
     objective = distil(student=student, teacher="both", weight=100.0, temperature=0.5)
     optimiser = torch.optim.SGD([image, text], lr=0.05)
     found = []
     for _ in range(30):
         units = functional.normalize(image, dim=1), functional.normalize(text, dim=1)
-        loss = objective(replace(batch, image=units[0], text=units[1]))
+        loss = objective(replace(batch, first=units[0], second=units[1]))
         optimiser.zero_grad()
         loss.total.backward()
         optimiser.step()

@@ -102,8 +102,8 @@ def test_replayed_chunks_give_the_gradient_of_one_graph_with_dropout_on(name, ob
     replayed = backward_in_chunks(
         adapter.embed,
         loss_of,
-        images=loads(image_chunks),
-        texts=loads(text_chunks),
+        first=loads(image_chunks),
+        second=loads(text_chunks),
         positives=positives,
         complete=taught,
     )
@@ -120,7 +120,7 @@ def test_the_size_of_the_chunks_does_not_matter_without_dropout():
         adapter.zero_grad()
         parts = [loads(split_chunks(tokens, size)) for tokens in (images, texts)]
         backward_in_chunks(
-            adapter.embed, loss_of, images=parts[0], texts=parts[1], positives=positives
+            adapter.embed, loss_of, first=parts[0], second=parts[1], positives=positives
         )
         found.append(gradient(adapter))
     for other in found[1:]:
@@ -136,8 +136,8 @@ def test_a_scaled_loss_scales_its_gradient():
         backward_in_chunks(
             adapter.embed,
             loss_of,
-            images=loads([images]),
-            texts=loads([texts]),
+            first=loads([images]),
+            second=loads([texts]),
             positives=positives,
             scale=lambda total, factor=factor: total * factor,
         )
@@ -160,8 +160,8 @@ def test_chunks_of_two_halves_add_up_to_the_gradient_of_the_whole(objective):
     backward_in_chunks(
         adapter.embed,
         loss_of,
-        images=loads(halves[0]),
-        texts=loads(halves[1]),
+        first=loads(halves[0]),
+        second=loads(halves[1]),
         positives=positives,
         complete=taught,
     )
@@ -178,8 +178,8 @@ def test_chunks_of_two_halves_add_up_to_the_gradient_of_the_whole(objective):
         loss = backward_in_chunks(
             adapter.embed,
             loss_of,
-            images=loads(split_chunks(halves[0][half], 2)),
-            texts=loads(split_chunks(halves[1][half], 2)),
+            first=loads(split_chunks(halves[0][half], 2)),
+            second=loads(split_chunks(halves[1][half], 2)),
             positives=positives,
             join=join,
             complete=taught,

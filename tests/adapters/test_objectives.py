@@ -52,7 +52,7 @@ def test_objective_takes_keyword_options_and_gives_a_scalar_with_gradient(name):
     parameters = inspect.signature(OBJECTIVES.load(name)).parameters.values()
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters)
     batch = identity_batch(4, torch.float32)
-    image = batch.image.requires_grad_()
+    image = batch.first.requires_grad_()
     loss = build_objective({"part": name})(batch)
     loss.total.backward()
     assert torch.isfinite(image.grad).all()
@@ -62,8 +62,8 @@ def test_objective_takes_keyword_options_and_gives_a_scalar_with_gradient(name):
 
 def with_old(batch, negative):
     """Return the batch with six remembered images and texts, all of them negatives or none."""
-    dtype = batch.image.dtype
-    mask = torch.full((len(batch.image), 6), negative)
+    dtype = batch.first.dtype
+    mask = torch.full((len(batch.first), 6), negative)
     old = QueuedNegatives(embeddings(6, 7, dtype), embeddings(6, 8, dtype), mask, mask)
     return replace(batch, remembered=old)
 
@@ -189,7 +189,7 @@ def test_loss_equals_numpy_for_any_positives(counts, extra, smoothing, scale):
 def test_one_positive_a_row_is_the_cross_entropy_of_clip():
     batch = identity_batch(6)
     clip = build_objective({"part": "clip"}).double()
-    logits = clip.log_scale.exp() * batch.image @ batch.text.T
+    logits = clip.log_scale.exp() * batch.first @ batch.second.T
     target = torch.arange(6)
     expected = (
         functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
@@ -297,7 +297,7 @@ def test_fixed_scale_is_saved_but_not_trained():
 def test_half_precision_embeddings_are_contrasted_in_float32():
     batch = identity_batch(4, torch.bfloat16)
     clip = build_objective({"part": "clip", "scale_init": 100.0})
-    logits = 100 * batch.image.double().numpy() @ batch.text.double().numpy().T
+    logits = 100 * batch.first.double().numpy() @ batch.second.double().numpy().T
     eye = batch.positives.numpy()
     exact = (contrast(logits, eye, 0.0) + contrast(logits.T, eye, 0.0)) / 2
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -367,12 +367,12 @@ def test_parts_are_contrasted_each_on_its_own(contrasted, count, queued):
     losses = []
     for number in range(count):
         own = replace(
-            batch, image=direction(batch.image, number), text=direction(batch.text, number)
+            batch, first=direction(batch.first, number), second=direction(batch.second, number)
         )
         if queued:
             old = batch.remembered
             kept = replace(
-                old, image=direction(old.image, number), text=direction(old.text, number)
+                old, first=direction(old.first, number), second=direction(old.second, number)
             )
             own = replace(own, remembered=kept)
         losses.append(build_objective(options)(own).total.item())

@@ -109,8 +109,8 @@ def test_any_objective_takes_it_as_a_table(name):
     sides = [
         expected(features, embeddings, 0.2, [1.0])
         for features, embeddings in (
-            (batch.teacher.image, batch.image),
-            (batch.teacher.text, batch.text),
+            (batch.teacher.first, batch.first),
+            (batch.teacher.second, batch.second),
         )
     ]
     loss, before = regularised(batch), plain(batch)

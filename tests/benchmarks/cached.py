@@ -105,7 +105,7 @@ class Online:
 
     def loaded(self, epoch: int) -> Iterator[Batch]:
         order = list(self.trainer.batches.order(epoch))
-        size = max(len(rows.image) + len(rows.text) for rows in order)
+        size = max(len(rows.first) + len(rows.second) for rows in order)
         prepared = prefetch(
             self.prepare,
             self.wanted(order),
@@ -115,11 +115,11 @@ class Online:
         )
         with closing(prepared), threads_kept():
             for rows in order:
-                images = self.encode(Modality.IMAGE, islice(prepared, len(rows.image)))
-                order, texts = self.in_groups(list(islice(prepared, len(rows.text))), rows.text)
-                positives = self.trainer.stores.positives(rows.image, rows.text)[:][:, order]
+                images = self.encode(Modality.IMAGE, islice(prepared, len(rows.first)))
+                order, texts = self.in_groups(list(islice(prepared, len(rows.second))), rows.second)
+                positives = self.trainer.stores.positives(rows.first, rows.second)[:][:, order]
                 yield Batch(
-                    BatchRows(rows.image, rows.text[order]),
+                    BatchRows(rows.first, rows.second[order]),
                     [partial(itself, images)],
                     [partial(itself, group) for group in texts],
                     positives,
@@ -135,7 +135,7 @@ class Online:
 
     def wanted(self, order: Iterable[BatchRows]) -> Iterator[tuple[Modality, str]]:
         for rows in order:
-            for modality, own in ((Modality.IMAGE, rows.image), (Modality.TEXT, rows.text)):
+            for modality, own in ((Modality.IMAGE, rows.first), (Modality.TEXT, rows.second)):
                 yield from ((modality, self.readers[modality].ids[row]) for row in own.tolist())
 
     def prepare(self, wanted: tuple[Modality, str]) -> Any:

@@ -16,14 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from _stores import write_random_store
 
 from lightalign.featcache.links import Links
 from lightalign.featcache.store import catalog
-from lightalign.featcache.store.feature_store import FeatureStore
-from lightalign.featcache.store.key import StoreDescription
-from lightalign.featcache.types import IMAGE_TEXT, Features
+from lightalign.featcache.types import IMAGE_TEXT
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.planning.measure import watching_memory
 from lightalign.pipelines.training.plan import resolve
@@ -36,29 +34,10 @@ WIDTHS = {"image": 384, "text": 768}
 
 def write_stores(home: Path, num_rows: int) -> None:
     """Write an image store and a text store of random numbers, one text an image."""
-    random = np.random.default_rng(0)
     ids = tuple(f"{row:06d}" for row in range(num_rows))
     for modality, tokens in (("image", TOKENS), ("text", WORDS)):
-        description = StoreDescription(
-            dataset="random",
-            split="train",
-            source="random",
-            encoder=f"random-{modality}",
-            identity={"modality": modality},
-            modality=modality,
-            width=WIDTHS[modality],
-            tokens_per_item=tokens,
-            num_items=num_rows,
-            rows_per_shard=1024,
-        )
-        store = FeatureStore.create(description.folder(home), description, versions={})
-        for index in range(store.num_shards):
-            items = store.shard_items(index)
-            values = random.standard_normal((len(items) * tokens, WIDTHS[modality]), np.float32)
-            offsets = np.arange(len(items) + 1) * tokens
-            own = ids[items.start : items.stop]
-            store.write_shard(index, Features(values.astype(np.float16), offsets, own), [])
-        store.finish()
+        width = WIDTHS[modality]
+        write_random_store(home, modality, ids, tokens=tokens, width=width, rows_per_shard=1024)
     path = catalog.pairs_path(home, "random", "train", "random")
     catalog.write_pairs(
         path, Links.of(dict.fromkeys(IMAGE_TEXT, ids), {IMAGE_TEXT: zip(ids, ids, strict=True)})

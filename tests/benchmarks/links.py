@@ -21,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _stores import write_random_store
 
 from lightalign.featcache import atomic_files
 from lightalign.featcache.links import Links, compact
 from lightalign.featcache.store import catalog
-from lightalign.featcache.store.feature_store import FeatureStore
-from lightalign.featcache.store.key import StoreDescription
 from lightalign.featcache.string_array import Strings
-from lightalign.featcache.types import IMAGE_TEXT, Features, Modality
+from lightalign.featcache.types import IMAGE_TEXT, Modality
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.training.plan import resolve
 from lightalign.pipelines.training.spec import TrainSpec
@@ -46,7 +45,9 @@ def write_home(home: Path, num_texts: int, *, json_form: bool) -> Path:
     images = [f"{number * 7919 % 10**10:010d}.jpg" for number in range(num_texts // TEXTS)]
     texts = [f"{image}#{number}" for image in images for number in range(TEXTS)]
     for modality, ids in zip(IMAGE_TEXT, (images, texts), strict=True):
-        write_store(home, modality.value, ids)
+        write_random_store(
+            home, modality.value, ids, tokens=1, width=WIDTH, rows_per_shard=ROWS_PER_SHARD
+        )
     path = catalog.pairs_path(home, "random", "train", "random")
     marks = np.random.default_rng(0).integers(2**48, size=len(texts))
     if json_form:
@@ -60,31 +61,6 @@ def write_home(home: Path, num_texts: int, *, json_form: bool) -> Path:
     ids_of = {Modality.IMAGE: Strings.of(images), Modality.TEXT: Strings.of(texts)}
     catalog.write_pairs(path, Links(ids_of, {IMAGE_TEXT: places}, {"text_marks": marks}))
     return path
-
-
-def write_store(home: Path, modality: str, ids: list[str]) -> None:
-    """Write a store of random vectors."""
-    description = StoreDescription(
-        dataset="random",
-        split="train",
-        source="random",
-        encoder=f"random-{modality}",
-        identity={"modality": modality},
-        modality=modality,
-        width=WIDTH,
-        tokens_per_item=1,
-        num_items=len(ids),
-        rows_per_shard=ROWS_PER_SHARD,
-    )
-    store = FeatureStore.create(description.folder(home), description, versions={})
-    random = np.random.default_rng(0)
-    for index in range(store.num_shards):
-        items = store.shard_items(index)
-        values = random.standard_normal((len(items), WIDTH)).astype(np.float16)
-        offsets = np.arange(len(items) + 1)
-        names = tuple(ids[items.start : items.stop])
-        store.write_shard(index, Features(values, offsets, names), [])
-    store.finish()
 
 
 def most_memory() -> int:

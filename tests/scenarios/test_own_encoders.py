@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
-import torch
 from PIL import Image
-from timm.models import save_for_hf
 
 from lightalign.featcache.documents import tomllib
 from lightalign.featcache.store.catalog import list_stores
@@ -17,16 +14,9 @@ from lightalign.featcache.store.manifest import read_manifest
 from lightalign.pipelines.runs import run_folder
 
 from ..helpers import lightalign
+from ..timm_encoder import CARD, write_timm_encoder
 from .test_advice import commands_in
 
-CARD = """
-modality = "image"
-backend = "timm"
-model = "test_convnext"
-width = 64
-layout = { grid = [5, 5] }
-weights = { path = "model" }
-"""
 SMALL = ("--set", "source.train=24", "--set", "source.val=8", "--set", "source.test=8")
 QUICK = ("--set", "train.epochs=1", "--set", "train.batch_size=8", "--device", "cpu")
 
@@ -41,10 +31,7 @@ def run(*words: str, home: Path) -> Any:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a home, a card `my vit.toml`, and a run on it; read only."""
     folder = tmp_path_factory.mktemp("own")
-    torch.manual_seed(0)
-    model = timm.create_model("test_convnext", num_classes=5)
-    save_for_hf(model, folder / "model", safe_serialization=True)
-    (folder / "my vit.toml").write_text(CARD)
+    write_timm_encoder(folder / "my vit.toml")
     home = folder / "home"
     for encoder in (f"{folder}/my vit.toml", "toy-text"):
         words = ("extract", "--encoder", encoder, "--data", "shapes", "--features", "mean", *SMALL)

@@ -101,11 +101,11 @@ def test_a_text_is_paired_with_other_texts_of_its_image_and_never_with_itself(
     )
     stores, seen = trainer.stores, []
     for rows in trainer.batches.order(1):
-        first = [stores.first.ids[row] for row in rows.image]
-        second = [stores.second.ids[row] for row in rows.text]
+        first = [stores.first.ids[row] for row in rows.first]
+        second = [stores.second.ids[row] for row in rows.second]
         assert not set(first) & set(second)
         expected = [[image_of(one) == image_of(other) for other in second] for one in first]
-        mask = stores.positives(rows.image, rows.text)[:]
+        mask = stores.positives(rows.first, rows.second)[:]
         assert mask.tolist() == expected
         assert mask.sum(dim=1).tolist() == [others] * len(first)
         assert trainer.batches.load(rows).positives[:].sum() == mask.sum()
@@ -178,11 +178,11 @@ def test_retrieval_is_that_of_numpy_without_the_text_itself(text_home, learnt):
     adapter, _, _ = load_adapter(learnt.folder)
     stores = joined(text_home, "test")
     found = embed_pairs(adapter, stores, device=CPU)
-    ids = [image_of(text) for text in found.text_ids]
-    assert found.image_ids == found.text_ids
+    ids = [image_of(text) for text in found.second_ids]
+    assert found.first_ids == found.second_ids
     for name, queries, gallery in (
-        ("first_text_to_second_text", found.images, found.texts),
-        ("second_text_to_first_text", found.texts, found.images),
+        ("first_text_to_second_text", found.first, found.second),
+        ("second_text_to_first_text", found.second, found.first),
     ):
         scores = queries.astype(np.float64) @ gallery.astype(np.float64).T
         ranks = []
@@ -204,7 +204,7 @@ def test_the_validation_loss_is_of_first_texts_with_their_others(text_home, lear
     first = np.arange(0, 40, 5)
     others = np.setdiff1d(np.arange(40), first)
     assert found.anchors.tolist() == first.tolist()
-    logits = 2.0 * found.images[first].astype(np.float64) @ found.texts[others].T
+    logits = 2.0 * found.first[first].astype(np.float64) @ found.second[others].T
     right = first[:, None] // 5 == others[None, :] // 5
     rows = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     columns = logits - np.log(np.exp(logits).sum(axis=0, keepdims=True))
@@ -238,8 +238,8 @@ def test_a_remembered_text_is_no_negative_of_itself_nor_of_its_image(home):
     rows = BatchRows(np.array([stranger]), stores.second_row[list(stores.texts_of[0])])
     queue.add(rows, PairBatch(torch.ones(1, 2), torch.ones(5, 2), torch.ones(1, 5) > 0))
     found = queue.recall(BatchRows(np.array([own, stranger]), stores.second_row[[own, stranger]]))
-    assert found.image_to_text.tolist() == [[False] * 5, [True] * 5]
-    assert found.text_to_image.tolist() == [[True], [False]]
+    assert found.first_to_second.tolist() == [[False] * 5, [True] * 5]
+    assert found.second_to_first.tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize("preset", [*slow("asif"), "csa"])
@@ -278,7 +278,7 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     for step in steps:
         trainer.batches.load(step)
     reader = trainer.stores.first if packed == "tokens" else trainer.stores.second
-    drawn = {image_of(trainer.stores.first.ids[row]) for step in steps for row in step.image}
+    drawn = {image_of(trainer.stores.first.ids[row]) for step in steps for row in step.first}
     assert len(drawn) == SCENES["train"]
     # the texts of an image may lie in two shards, and a step may end in the midst of one
     assert reader.store.num_shards <= reader.num_loads

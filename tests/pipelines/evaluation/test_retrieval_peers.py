@@ -24,20 +24,20 @@ def embeddings():
         for one in (images, texts)
     ]
     return PairedEmbeddings(
-        images=unit[0],
-        texts=unit[1],
-        image_ids=tuple(f"i{i}" for i in range(40)),
-        text_ids=tuple(f"t{i}" for i in range(len(owners))),
-        texts_of_image=Relevance.of([np.flatnonzero(owners == i).tolist() for i in range(40)]),
-        images_of_text=Relevance.of([[int(owner)] for owner in owners]),
+        first=unit[0],
+        second=unit[1],
+        first_ids=tuple(f"i{i}" for i in range(40)),
+        second_ids=tuple(f"t{i}" for i in range(len(owners))),
+        seconds_of_first=Relevance.of([np.flatnonzero(owners == i).tolist() for i in range(40)]),
+        firsts_of_second=Relevance.of([[int(owner)] for owner in owners]),
     )
 
 
 def directions(embeddings):
     """Yield name, scores in float64 and right answers of both directions."""
-    scores = embeddings.texts.astype(np.float64) @ embeddings.images.astype(np.float64).T
-    yield "text_to_image", scores, embeddings.images_of_text
-    yield "image_to_text", scores.T, embeddings.texts_of_image
+    scores = embeddings.second.astype(np.float64) @ embeddings.first.astype(np.float64).T
+    yield "text_to_image", scores, embeddings.firsts_of_second
+    yield "image_to_text", scores.T, embeddings.seconds_of_first
 
 
 def test_every_number_equals_that_of_trec_eval(embeddings):

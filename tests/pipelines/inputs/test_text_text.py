@@ -64,7 +64,7 @@ def test_a_text_of_two_images_is_never_wrong_for_itself(tmp_path):
 def test_only_texts_with_another_are_asked_for(tmp_path):
     stores = few_texts(tmp_path, LINKS, TEXTS)
     found = stores.relations(stores.images)
-    right = [found.texts_of_image.take(np.array([row])).rows.tolist() for row in range(5)]
+    right = [found.seconds_of_first.take(np.array([row])).rows.tolist() for row in range(5)]
     assert right == [[B, C], [A, C], [A, B, E], [], [C]]
     assert found.anchors.tolist() == [A, C]  # of image 2 the first text is c
 

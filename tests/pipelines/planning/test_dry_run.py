@@ -116,8 +116,8 @@ def test_rows_are_as_long_as_in_the_batches(toy_home):
     }
     means = []
     for rows in batches:
-        padded = [load().values.shape for load in whole.batches.load(rows).texts]
-        means.append(sum(n * tokens for n, tokens, _ in padded) / len(rows.text))
+        padded = [load().values.shape for load in whole.batches.load(rows).second]
+        means.append(sum(n * tokens for n, tokens, _ in padded) / len(rows.second))
     tokens = input_shape(whole, batches).tokens[Modality.TEXT]
     assert max(means) <= tokens < max(means) + 1
     assert tokens < lengths.max()

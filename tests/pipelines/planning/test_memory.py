@@ -79,8 +79,8 @@ def real_peak(preset, images, chunk):
             backward_in_chunks(
                 adapter.embed,
                 objective,
-                images=loads[Modality.IMAGE],
-                texts=loads[Modality.TEXT],
+                first=loads[Modality.IMAGE],
+                second=loads[Modality.TEXT],
                 positives=positives,
             )
         else:

@@ -41,8 +41,8 @@ def pairs_of(num_images, captions=2, **kwargs):
 
 def by_hand(pairs, first, last, captions=2):
     """R@1 and R@5 from texts to images and back, among images `first` to `last` alone."""
-    images = pairs.images[first:last].astype(np.float64)
-    texts = pairs.texts[captions * first : captions * last].astype(np.float64)
+    images = pairs.first[first:last].astype(np.float64)
+    texts = pairs.second[captions * first : captions * last].astype(np.float64)
     scores = texts @ images.T
     own = np.repeat(np.arange(last - first), captions)
     to_image = (scores > scores[np.arange(len(own)), own][:, None]).sum(axis=1)
@@ -65,7 +65,7 @@ def test_folds_are_consecutive_images_and_their_mean_is_that_of_each_alone():
     assert found["text_to_image"]["galleries"] == [7, 7, 6]
     chance = np.mean([100 / 7, 100 / 7, 100 / 6])
     assert found["text_to_image"]["recall"]["1"]["chance"] == pytest.approx(chance)
-    assert [fold.image_ids[0] for fold in split_folds(pairs, 3)] == ["i0", "i7", "i14"]
+    assert [fold.first_ids[0] for fold in split_folds(pairs, 3)] == ["i0", "i7", "i14"]
 
 
 def test_each_fold_has_the_recalls_of_retrieval_on_its_images_alone():
@@ -91,10 +91,10 @@ def test_a_text_of_images_in_two_folds_is_in_both_and_right_for_its_own():
         Relevance.of([[0, 3], [1], [2]]),
     )
     first, second = split_folds(pairs, 2)
-    assert (first.text_ids, second.text_ids) == (("t", "u"), ("t", "v"))
-    assert first.images_of_text.rows.tolist() == [0, 1]
-    assert second.images_of_text.rows.tolist() == [1, 0]
-    assert second.texts_of_image.rows.tolist() == [1, 0]
+    assert (first.second_ids, second.second_ids) == (("t", "u"), ("t", "v"))
+    assert first.firsts_of_second.rows.tolist() == [0, 1]
+    assert second.firsts_of_second.rows.tolist() == [1, 0]
+    assert second.seconds_of_first.rows.tolist() == [1, 0]
 
 
 def test_a_text_that_says_the_same_as_one_of_another_fold_stays_in_its_own():
@@ -106,9 +106,9 @@ def test_a_text_that_says_the_same_as_one_of_another_fold_stays_in_its_own():
     links = Links.of(ids, {IMAGE_TEXT: zip(*names, strict=True)})
     pairs = PairedEmbeddings(eye, eye, *names, right, right)
     first, second = split_folds(pairs, 2, links=links)
-    assert (first.text_ids, second.text_ids) == (("t", "u"), ("v", "w"))
+    assert (first.second_ids, second.second_ids) == (("t", "u"), ("v", "w"))
     for fold in (first, second):
-        assert fold.texts_of_image.rows.tolist() == fold.images_of_text.rows.tolist() == [0, 1]
+        assert fold.seconds_of_first.rows.tolist() == fold.firsts_of_second.rows.tolist() == [0, 1]
 
 
 def test_folds_that_cannot_be_are_refused():

@@ -86,12 +86,12 @@ def paired(images, texts, texts_of):
         for text in range(len(texts))
     ]
     return PairedEmbeddings(
-        images=images,
-        texts=texts,
-        image_ids=tuple(f"i{i}" for i in range(len(images))),
-        text_ids=tuple(f"t{i}" for i in range(len(texts))),
-        texts_of_image=Relevance.of(texts_of),
-        images_of_text=Relevance.of(images_of),
+        first=images,
+        second=texts,
+        first_ids=tuple(f"i{i}" for i in range(len(images))),
+        second_ids=tuple(f"t{i}" for i in range(len(texts))),
+        seconds_of_first=Relevance.of(texts_of),
+        firsts_of_second=Relevance.of(images_of),
     )
 
 
@@ -186,12 +186,12 @@ def test_rows_of_one_id_are_one_item():
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     once = paired(unit[:2], unit[2:], [[0, 1], [2]])
     twice = PairedEmbeddings(
-        images=unit[[0, 0, 1, 1]],
-        texts=unit[2:],
-        image_ids=("i0", "i0", "i1", "i1"),
-        text_ids=once.text_ids,
-        texts_of_image=Relevance.of([[0], [1], [2], [2]]),
-        images_of_text=Relevance.of([[0], [1], [2, 3]]),
+        first=unit[[0, 0, 1, 1]],
+        second=unit[2:],
+        first_ids=("i0", "i0", "i1", "i1"),
+        second_ids=once.second_ids,
+        seconds_of_first=Relevance.of([[0], [1], [2], [2]]),
+        firsts_of_second=Relevance.of([[0], [1], [2, 3]]),
     )
     first, second = (Retrieval(k=5).run(one) for one in (once, twice))
     for found in (first, second):

@@ -81,7 +81,7 @@ def test_asif_compares_as_float64_does(home, top):
         sides.append(powers / np.linalg.norm(powers, axis=1, keepdims=True))
     adapter, _, _ = load_adapter(solved.folder)
     found = embed_pairs(adapter, test_stores, device=torch.device("cpu"))
-    np.testing.assert_allclose(found.images @ found.texts.T, sides[0] @ sides[1].T, atol=2e-4)
+    np.testing.assert_allclose(found.first @ found.second.T, sides[0] @ sides[1].T, atol=2e-4)
 
 
 def test_anchors_are_of_all_images_before_any_has_two(home):
@@ -172,7 +172,7 @@ def test_cca_compares_as_scipy_does(home, preset, captions):
     sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
     adapter, _, _ = load_adapter(solved.folder)
     embedded = embed_pairs(adapter, test_stores, device=torch.device("cpu"))
-    np.testing.assert_allclose(embedded.images @ embedded.texts.T, sides[0] @ sides[1].T, atol=2e-3)
+    np.testing.assert_allclose(embedded.first @ embedded.second.T, sides[0] @ sides[1].T, atol=2e-3)
 
 
 def test_few_anchors_are_drawn_by_the_seed(home):

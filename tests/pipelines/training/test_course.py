@@ -147,18 +147,18 @@ def test_with_each_caption_as_a_row_an_epoch_has_every_pair_once(home, residency
     orders = []
     for epoch in (1, 2):
         batches = list(trainer.batches.order(epoch))
-        assert [len(rows.image) for rows in batches] == [8] * 15
+        assert [len(rows.first) for rows in batches] == [8] * 15
         seen = [
             pair
             for rows in batches
-            for pair in zip(rows.image.tolist(), rows.text.tolist(), strict=True)
+            for pair in zip(rows.first.tolist(), rows.second.tolist(), strict=True)
         ]
         assert len(seen) == 5 * SCENES["train"]
         assert set(seen) == links
         orders.append(seen)
     assert orders[0] != orders[1]
     again = next(trainer.batches.order(1))
-    assert again.text.tolist() == [text for _, text in orders[0][:8]]
+    assert again.second.tolist() == [text for _, text in orders[0][:8]]
 
 
 def test_shard_by_shard_each_pass_over_the_images_has_one_caption_of_each(tmp_path):
@@ -168,8 +168,8 @@ def test_shard_by_shard_each_pass_over_the_images_has_one_caption_of_each(tmp_pa
         extract_toy(tmp_path, encoder, split="train", compression=compression)
     trainer = trainer_of(tmp_path, *EACH, "train.residency=disk", "train.validation=none")
     assert trainer.stores.image.buffer_shards is not None
-    rows = [row for one in trainer.batches.order(1) for row in one.image.tolist()]
-    texts = [row for one in trainer.batches.order(1) for row in one.text.tolist()]
+    rows = [row for one in trainer.batches.order(1) for row in one.first.tolist()]
+    texts = [row for one in trainer.batches.order(1) for row in one.second.tolist()]
     assert sorted(texts) == list(range(5 * SCENES["train"]))
     passes = [rows[start : start + 24] for start in range(0, 120, 24)]
     assert all(sorted(one) == list(range(24)) for one in passes)
@@ -191,9 +191,9 @@ def test_an_image_is_contrasted_with_its_own_row_or_with_all_its_captions(
     met = 0
     for rows in trainer.batches.order(1):
         batch = trainer.batches.load(rows)
-        pairs = set(zip(rows.image.tolist(), rows.text.tolist(), strict=True))
-        for line, image in enumerate(batch.rows.image.tolist()):
-            own = batch.rows.text[batch.positives[:][line].numpy()].tolist()
+        pairs = set(zip(rows.first.tolist(), rows.second.tolist(), strict=True))
+        for line, image in enumerate(batch.rows.first.tolist()):
+            own = batch.rows.second[batch.positives[:][line].numpy()].tolist()
             if same_image == "negative":
                 assert len(own) == 1
                 assert (image, own[0]) in pairs
@@ -250,8 +250,8 @@ def test_what_drop_last_leaves_out_is_drawn_anew_each_epoch(home):
     left_out = []
     for epoch in (1, 2):
         batches = list(trainer.batches.order(epoch))
-        assert [len(rows.image) for rows in batches] == [7, 7, 7]
-        seen = {row for rows in batches for row in rows.image.tolist()}
+        assert [len(rows.first) for rows in batches] == [7, 7, 7]
+        seen = {row for rows in batches for row in rows.first.tolist()}
         left_out.append(set(range(24)) - seen)
     assert [len(one) for one in left_out] == [3, 3]
     assert left_out[0] != left_out[1]
@@ -269,8 +269,8 @@ def test_mixtures_of_captions_are_of_two_pairs_each(tmp_path):
     )
     stores, seen = trainer.stores, []
     for rows in trainer.batches.order(1):
-        assert len(rows.image) == len(rows.text) == 12
-        for first, second in ((rows.image, rows.text), (rows.mix.image, rows.mix.text)):
+        assert len(rows.first) == len(rows.second) == 12
+        for first, second in ((rows.first, rows.second), (rows.mix.first, rows.mix.second)):
             for image, text in zip(first.tolist(), second.tolist(), strict=True):
                 assert text in stores.texts_of[image]
                 seen.append(text)
@@ -293,7 +293,7 @@ def test_pairs_of_two_text_encoders_are_rows_too(tmp_path):
     rows = [
         pair
         for one in trainer.batches.order(1)
-        for pair in zip(one.image.tolist(), one.text.tolist(), strict=True)
+        for pair in zip(one.first.tolist(), one.second.tolist(), strict=True)
     ]
     assert len(rows) == len(set(rows)) == 20 * SCENES["train"]
     for first, second in rows:
@@ -310,7 +310,7 @@ def test_every_row_of_an_image_is_a_stranger_to_no_text_of_it():
     asked = BatchRows(np.array([0, 0, 1]), np.array([0, 1, 2]))
     found = queue.recall(asked)
     places = queue.state()["text_rows"].tolist()
-    own = found.image_to_text[:, places.index(0)].tolist()
+    own = found.first_to_second[:, places.index(0)].tolist()
     assert own == [False, False, True]
 
 

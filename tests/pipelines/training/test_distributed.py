@@ -99,14 +99,14 @@ def test_each_process_knows_the_positives_of_all(home):
     for rank, one in enumerate(batches):
         one.processes = ProcessGroup(rank, 3)
         shared.append(one.load(rows))
-    assert [sum(len(load()) for load in batch.images) for batch in shared] == [2, 2, 1]
-    assert [sum(len(load()) for load in batch.texts) for batch in shared] == [9, 8, 8]
+    assert [sum(len(load()) for load in batch.first) for batch in shared] == [2, 2, 1]
+    assert [sum(len(load()) for load in batch.second) for batch in shared] == [9, 8, 8]
     stores = batches[0].stores
     known = {}  # features of a text to the images that it belongs to
-    for image in rows.image.tolist():
+    for image in rows.first.tolist():
         for text in stores.texts_of[image]:
             known.setdefault(stores.text.gather([text]).values.tobytes(), set()).add(image)
-    images_of = {stores.image.gather([row]).values.tobytes(): row for row in rows.image.tolist()}
+    images_of = {stores.image.gather([row]).values.tobytes(): row for row in rows.first.tolist()}
     images, texts = (
         [
             group.values[line][group.mask[line]].numpy().tobytes()
@@ -115,7 +115,7 @@ def test_each_process_knows_the_positives_of_all(home):
             for group in [load()]
             for line in range(len(group))
         ]
-        for side in ("images", "texts")
+        for side in ("first", "second")
     )
     for batch in shared:
         assert batch.positives[:].shape == (5, 25)

@@ -63,8 +63,8 @@ def test_halves_are_mixed_as_worked_out_by_hand():
         options=MixupOptions(alpha=1.0),
         random=np.random.default_rng(0),
     )
-    assert (images.tolist(), mix.image.tolist()) == ([4, 7], [5, 9])
-    assert list(zip(own.tolist(), mix.text.tolist(), mix.owner.tolist(), strict=True)) == [
+    assert (images.tolist(), mix.first.tolist()) == ([4, 7], [5, 9])
+    assert list(zip(own.tolist(), mix.second.tolist(), mix.owner.tolist(), strict=True)) == [
         *((40, 50, 0), (41, 50, 0)),
         *((70, 90, 1), (70, 91, 1), (70, 92, 1)),
     ]
@@ -78,9 +78,12 @@ def test_shuffled_partners_are_a_permutation_and_its_texts_go_along():
         options=MixupOptions(alpha=1.0, partners="shuffled"),
         random=np.random.default_rng(1),
     )
-    assert mixed.tolist() == images.tolist() == sorted(mix.image.tolist())
-    assert mix.image.tolist() != images.tolist()
-    assert (own.tolist(), mix.text.tolist()) == ((100 + mixed).tolist(), (100 + mix.image).tolist())
+    assert mixed.tolist() == images.tolist() == sorted(mix.first.tolist())
+    assert mix.first.tolist() != images.tolist()
+    assert (own.tolist(), mix.second.tolist()) == (
+        (100 + mixed).tolist(),
+        (100 + mix.first).tolist(),
+    )
 
 
 def test_the_share_has_the_moments_of_its_beta_distribution():
@@ -105,19 +108,19 @@ def test_both_modalities_are_mixed_as_float64_does(pooled_home, captions, chunk_
         batch = trainer.batches.load(rows)
         mix = rows.mix
         for reader, own, partners, loads in (
-            (stores.image, rows.image, mix.image, batch.images),
-            (stores.text, rows.text, mix.text, batch.texts),
+            (stores.image, rows.first, mix.first, batch.first),
+            (stores.text, rows.second, mix.second, batch.second),
         ):
             first, second = (
                 reader.gather(some).values.astype(np.float64) for some in (own, partners)
             )
             expected = mix.share * first + (1 - mix.share) * second
             np.testing.assert_allclose(loaded(loads).numpy(), expected, rtol=0, atol=1e-6)
-        assert len(rows.image) == 6
+        assert len(rows.first) == 6
         assert batch.positives[:].sum(dim=1).tolist() == [5 if captions == "all" else 1] * 6
         for line, column in batch.positives[:].nonzero().tolist():
-            assert rows.text[column] in stores.texts_of[rows.image[line]]
-            assert mix.text[column] in stores.texts_of[mix.image[line]]
+            assert rows.second[column] in stores.texts_of[rows.first[line]]
+            assert mix.second[column] in stores.texts_of[mix.first[line]]
 
 
 def test_chunks_of_mixtures_have_the_gradient_of_the_whole_batch(pooled_home):
@@ -188,7 +191,7 @@ def test_several_processes_share_the_mixtures_of_one(pooled_home, chunk_size):
     for rank in range(3):
         trainer.batches.processes = ProcessGroup(rank, 3)
         shares.append(trainer.batches.load(rows))
-    for side in ("images", "texts"):
+    for side in ("first", "second"):
         together = [load for share in shares for load in getattr(share, side)]
         assert torch.equal(loaded(together), loaded(getattr(whole, side)))
     assert all(torch.equal(share.positives[:], whole.positives[:]) for share in shares)

@@ -41,15 +41,15 @@ def test_the_queue_keeps_the_last_and_knows_who_belongs_to_whom():
     queue.add(rows_of([0, 1], [0, 1, 2]), pairs_of(2, 3, first=0))
     queue.add(rows_of([2], [3, 2]), pairs_of(1, 2, first=10))
     found = queue.recall(rows_of([1, 3, 0], [4, 2, 1]))
-    assert found.image[:, 0].tolist() == [0, 1, 10]
+    assert found.first[:, 0].tolist() == [0, 1, 10]
     row_of = {2: 0, 3: 1, 4: 2, 11: 3, 12: 2}  # of each text by what its embedding says
-    kept = found.text[:, 0].int().tolist()
+    kept = found.second[:, 0].int().tolist()
     assert kept[0] in {2, 3, 4}
     assert set(kept[1:]) == {11, 12}
     rows = [row_of[number] for number in kept]
     expected = [[row != 2 for row in rows], [row != 4 for row in rows]]  # images 1 and 3
-    assert found.image_to_text.tolist() == [*expected, [row not in (0, 1) for row in rows]]
-    assert found.text_to_image.tolist() == [
+    assert found.first_to_second.tolist() == [*expected, [row not in (0, 1) for row in rows]]
+    assert found.second_to_first.tolist() == [
         [True, True, True],  # text 4 and old images 0, 1, 2
         [True, False, False],  # text 2
         [False, True, True],  # text 1
@@ -77,9 +77,9 @@ def test_what_is_forgotten_depends_neither_on_the_order_of_a_batch_nor_on_the_nu
 def test_what_is_remembered_has_no_graph():
     queue = NegativeQueue(3, {0: (0,)}, width=2, device=CPU)
     batch = pairs_of(1, 1, first=0)
-    batch.image.requires_grad_()
-    queue.add(rows_of([0], [0]), PairBatch(batch.image * 2, batch.text, batch.positives))
-    assert not queue.recall(rows_of([0], [0])).image.requires_grad
+    batch.first.requires_grad_()
+    queue.add(rows_of([0], [0]), PairBatch(batch.first * 2, batch.second, batch.positives))
+    assert not queue.recall(rows_of([0], [0])).first.requires_grad
 
 
 def test_each_batch_is_contrasted_with_those_before_it(home):
@@ -89,7 +89,7 @@ def test_each_batch_is_contrasted_with_those_before_it(home):
     sides = []
     with torch.no_grad():
         for batch in batches:
-            groups = ((batch.images, Modality.IMAGE), (batch.texts, Modality.TEXT))
+            groups = ((batch.first, Modality.IMAGE), (batch.second, Modality.TEXT))
             sides.append(
                 [torch.cat(trainer.train_step.embed_all(*one)).double().numpy() for one in groups]
             )

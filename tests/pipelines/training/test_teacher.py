@@ -28,12 +28,12 @@ def test_a_batch_has_the_averaged_tokens_of_its_items(home, chunk_size):
     batch = trainer.batches.load(next(trainer.batches.order(1)))
     stores, teacher = trainer.stores, batch.teacher
     for reader, rows, found in (
-        (stores.image, batch.rows.image, teacher.image),
-        (stores.text, batch.rows.text, teacher.text),
+        (stores.image, batch.rows.first, teacher.first),
+        (stores.text, batch.rows.second, teacher.second),
     ):
         np.testing.assert_allclose(found.numpy(), by_hand(reader, rows), rtol=0, atol=1e-5)
     for line, column in batch.positives.nonzero().tolist():
-        assert batch.rows.text[column] in stores.texts_of[batch.rows.image[line]]
+        assert batch.rows.second[column] in stores.texts_of[batch.rows.first[line]]
 
 
 def test_the_validation_loss_has_a_teacher_in_the_order_of_its_embeddings(home):
@@ -41,8 +41,8 @@ def test_the_validation_loss_has_a_teacher_in_the_order_of_its_embeddings(home):
     found = trainer.validation.embed(trainer.adapter, trainer.device)
     stores = trainer.validation.stores
     for reader, ids, side in (
-        (stores.image, found.image_ids, trainer.teacher.image),
-        (stores.text, found.text_ids, trainer.teacher.text),
+        (stores.image, found.first_ids, trainer.teacher.first),
+        (stores.text, found.second_ids, trainer.teacher.second),
     ):
         rows = [reader.row_of[one] for one in ids]
         np.testing.assert_allclose(side.numpy(), by_hand(reader, rows), rtol=0, atol=1e-5)

@@ -105,9 +105,9 @@ def test_a_batch_knows_all_its_positives(home, captions):
     for rows in trainer.batches.order(1):
         batch = trainer.batches.load(rows)
         per_image = 5 if captions == "all" else 1
-        assert batch.positives[:].sum(dim=1).tolist() == [per_image] * len(rows.image)
-        assert batch.positives[:].sum(dim=0).tolist() == [1] * len(rows.text)
-        seen += rows.image.tolist()
+        assert batch.positives[:].sum(dim=1).tolist() == [per_image] * len(rows.first)
+        assert batch.positives[:].sum(dim=0).tolist() == [1] * len(rows.second)
+        seen += rows.first.tolist()
     assert sorted(seen) == list(range(SCENES["train"]))
 
 
@@ -120,20 +120,20 @@ def test_groups_of_similar_length_keep_texts_with_their_images(home, chunk_size)
     rows = next(trainer.batches.order(1))
     batch = trainer.batches.load(rows)
     links = {(i, t) for i, texts in trainer.stores.texts_of.items() for t in texts}
-    features = trainer.stores.text.gather(rows.text)
+    features = trainer.stores.text.gather(rows.second)
     column = 0
-    for group in (load() for load in batch.texts):
+    for group in (load() for load in batch.second):
         for line in range(len(group)):
             real = group.values[line][group.mask[line]].numpy()
             same = [
                 row
-                for position, row in enumerate(rows.text.tolist())
+                for position, row in enumerate(rows.second.tolist())
                 if np.array_equal(features.row(position), real)
             ]
-            images = rows.image[batch.positives[:][:, column].numpy()].tolist()
+            images = rows.first[batch.positives[:][:, column].numpy()].tolist()
             assert any((image, text) in links for image in images for text in same)
             column += 1
-    assert column == len(rows.text)
+    assert column == len(rows.second)
 
 
 @pytest.mark.parametrize("packed", ["toy-image", "toy-text"])
@@ -151,7 +151,7 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     )
     trainer = Trainer(plan, home=tmp_path, seed=0, device=CPU)
     steps = list(trainer.batches.order(1))
-    assert sorted(row for step in steps for row in step.image.tolist()) == list(range(24))
+    assert sorted(row for step in steps for row in step.first.tolist()) == list(range(24))
     for step in steps:
         trainer.batches.load(step)
     reader = trainer.stores.image if packed == "toy-image" else trainer.stores.text

@@ -24,12 +24,12 @@ def test_the_validation_loss_is_that_of_batches_in_order():
     own = [[0, 3], [1], [2, 4]]
     owner = {text: image for image, some in enumerate(own) for text in some}
     embeddings = PairedEmbeddings(
-        images=images,
-        texts=texts,
-        image_ids=("a", "b", "c"),
-        text_ids=tuple("01234"),
-        texts_of_image=Relevance.of(own),
-        images_of_text=Relevance.of([[owner[text]] for text in range(5)]),
+        first=images,
+        second=texts,
+        first_ids=("a", "b", "c"),
+        second_ids=tuple("01234"),
+        seconds_of_first=Relevance.of(own),
+        firsts_of_second=Relevance.of([[owner[text]] for text in range(5)]),
     )
     objective = Clip(scale_init=2.0)
 
@@ -55,12 +55,12 @@ def test_the_loss_of_pairs_is_the_mean_over_pairs_of_shuffled_batches():
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     of_image = [[0, 1], [2], [3, 4]]
     embeddings = PairedEmbeddings(
-        images=images,
-        texts=texts,
-        image_ids=("a", "b", "c"),
-        text_ids=tuple("vwxyz"),
-        texts_of_image=Relevance.of(of_image),
-        images_of_text=Relevance.of([[0], [0], [1], [2], [2]]),
+        first=images,
+        second=texts,
+        first_ids=("a", "b", "c"),
+        second_ids=tuple("vwxyz"),
+        seconds_of_first=Relevance.of(of_image),
+        firsts_of_second=Relevance.of([[0], [0], [1], [2], [2]]),
     )
     pairs = [(image, text) for image, own in enumerate(of_image) for text in own]
     order = np.random.default_rng(0).permutation(5)
