@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ...adapters.adapter import SHARED, Adapter, build_adapter, outline_adapter
+from ...adapters.adapter import Adapter, build_adapter, outline_adapter
 from ...adapters.checkpoint import load_adapter, save_adapter
+from ...adapters.preset import BOTH
 from ...adapters.step import BankStep
 from ...featcache.config import Table
 from ...featcache.errors import SpecError
@@ -47,7 +48,7 @@ class Finish:
             return
         self.towers = _with_finish(table["towers"], table["finish"])
         # nothing is allocated: a wrong option is refused before hours of training
-        outline = outline_adapter(self.towers, widths=adapter.widths)
+        outline = outline_adapter(self.towers, widths=adapter.stream_widths)
         for names in outline.paths.values():
             if not isinstance(outline.steps[names[-1]], BankStep):
                 raise SpecError(
@@ -77,7 +78,7 @@ class Finish:
             return {}
         progress.note("finishing: the last step takes its bank from the training rows")
         trained, objective, table = load_adapter(folder)
-        adapter = build_adapter(self.towers, widths=trained.widths, seed=self.seed)
+        adapter = build_adapter(self.towers, widths=trained.stream_widths, seed=self.seed)
         adapter.load_state_dict({**adapter.state_dict(), **trained.state_dict()})
         adapter.to(device).eval()
         trained.to(device)
@@ -120,6 +121,5 @@ def _with_finish(towers: Mapping[str, Any], finish: Table) -> Table:
             raise SpecError(f"[towers.{owner}] has a slot {SLOT!r}, which [finish] would add")
     slot = {**finish, "per_modality": True}
     return {
-        owner: {**tower, SLOT: slot if owner == SHARED else finish}
-        for owner, tower in towers.items()
+        owner: {**tower, SLOT: slot if owner == BOTH else finish} for owner, tower in towers.items()
     }

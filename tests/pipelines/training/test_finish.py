@@ -1,10 +1,13 @@
 """What `[finish]` puts behind both towers once they are trained."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from lightalign.adapters.checkpoint import load_adapter
+from lightalign.adapters.without_bank import table_without_bank, without_bank
 from lightalign.featcache.errors import LightalignError, SpecError
 from lightalign.featcache.types import IMAGE_TEXT
 from lightalign.pipelines.evaluation import retrieve
@@ -14,6 +17,7 @@ from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_rows
 
 from ...helpers import both_sides
+from ..conftest import extract_toy
 from .test_train import quick_train
 
 FINISH = ("finish.part=hub-offset", "finish.bank=40", "finish.features=8")
@@ -107,3 +111,50 @@ def test_a_wrong_finish_is_refused_before_the_training(home, overrides, message)
         finished(home, *overrides)
     assert isinstance(caught.value, SpecError) or "hub-ofset" in str(caught.value)
     assert list(run_folder.runs_folder(home).glob("*")) == before
+
+
+def test_offsets_are_left_out_where_there_is_no_gallery(home):
+    """A finished run, and one of several members, without its bank is the run of no finish."""
+    for members in ({}, {"seeds": 2, "ensemble": "average"}):
+        plain, run = (
+            quick_train(home, preset="linear", overrides=(*SHORT, *changes), **members).folder
+            for changes in ((), FINISH)
+        )
+        expected, adapter = load_adapter(plain)[0], load_adapter(run)[0]
+        found = without_bank(adapter)
+        assert found.out_width == expected.out_width < adapter.out_width
+        assert not found.training
+        for key, value in expected.state_dict().items():
+            assert torch.equal(found.state_dict()[key], value)
+        assert without_bank(expected) is expected
+        table = table_without_bank(load_adapter(run)[2])
+        assert table["towers"] == load_adapter(plain)[2]["towers"]
+
+
+def test_a_bank_at_evaluation_takes_the_place_of_the_offsets(home):
+    """By cosine they count; by qb-norm, which has a bank itself, a run is as without a finish."""
+    measured = []
+    for changes in ((), FINISH):
+        name = finished(home, *changes).folder.name
+        spec = retrieve.RetrieveSpec(
+            home=home, run=name, split="test", k=5, scoring="qb-norm", device="cpu"
+        )
+        measured.append(retrieve.run(spec).report["metrics"])
+    plain, run = measured
+    for direction in ("text_to_image", "image_to_text"):
+        assert run["qb_norm"][direction]["recall"] == plain["qb_norm"][direction]["recall"]
+    assert run["text_to_image"] != plain["text_to_image"]
+
+
+def test_several_streams_are_finished(toy_home, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(toy_home / "features", home / "features")
+    fields = {"image_encoder": ("toy-image",), "image_features": ("tokens", "mean")}
+    extract_toy(home, "toy-image", features=("tokens", "mean"), split="train")
+    small = ("towers.image.project.out=12", "towers.text.project.out=12")
+    folder = quick_train(
+        home, preset="lightalign/base", overrides=(*SHORT, *small, "train.batch_size=8"), **fields
+    ).folder
+    adapter = load_adapter(folder)[0]
+    assert len(adapter.stream_widths[IMAGE_TEXT[0]]) == 2
+    assert adapter.out_width == 4 * 12 + 4
