@@ -165,7 +165,7 @@ class Trainer:
             processes=processes,
             queue=self.queue,
         )
-        self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
+        self.start = ClosedFormInit(plan.table, self.adapter, self.stores, seed=seed)
         self.finish = Finish(plan.table, self.adapter, self.stores, seed=seed)
         self.counts = TrainingState()
 

@@ -148,6 +148,9 @@ def test_additive_attention_without_tanh_trains_neither_context_nor_query():
         ("hub-offset", {"features": 0}, "bank and features must be positive"),
         ("hub-offset", {"sharpness": 50.1}, r"sharpness must be in \(0, 50\], found 50.1"),
         ("hub-offset", {"limit": 0.0}, "limit must be positive, found 0.0"),
+        ("heads", {"anchors": 4}, "anchors are of a solved head"),
+        ("heads", {"solved": 1.0, "features": 4}, "features of one with anchors"),
+        ("kernel-map", {"anchors": 2, "features": 9}, "features must be from 0 to the width 8"),
         ("heads", {"hidden": -1}, "hidden at least 0"),
         ("heads", {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ("heads", {"solved": -0.5}, "solved must be at least 0"),
@@ -464,3 +467,25 @@ def test_an_empty_bank_moves_no_cosine_of_a_row():
     units = torch.nn.functional.normalize(rows.values[:, 0], dim=1)
     found = images @ texts.T
     torch.testing.assert_close(found - found[0, 0], units @ units.T - 1, atol=1e-5, rtol=0)
+
+
+def test_a_kernel_along_all_directions_is_the_kernel():
+    """Turned by an orthogonal matrix, items and anchors keep lengths and angles."""
+    rows = full(rows=9, length=1)
+    whole, turned = (build("kernel-map", anchors=9, features=n).eval() for n in (0, WIDTH))
+    for step in (whole, turned):
+        step.set_anchors(rows.values[:, 0])
+    turned.linear.load_state_dict(whole.linear.state_dict())
+    expected, found = (step(rows, Modality.TEXT).values for step in (whole, turned))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fewer_anchors_than_directions_leave_the_rest_at_zero():
+    """Two items span two directions; a third would be noise divided by a length of none."""
+    step = build("kernel-map", anchors=9, features=4)
+    step.set_anchors(unit_rows([(0, 2.0), (3, 1.0)]))
+    expected = torch.zeros(4, WIDTH)
+    expected[0, 0] = expected[1, 3] = 1.0
+    torch.testing.assert_close(step.directions.abs(), expected)
+    assert step.anchors[:2].abs().sum() == 3.0
+    assert not step.anchors[2:].any()

@@ -32,6 +32,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     ),
     "no solved head": of_both("project.solved=1e-6"),
     "the solved head alone": (*of_both("project.solved=1e6"), "train.epochs=1"),
+    "solved head by a kernel": (
+        "start.part=kernel-cca",
+        *of_both("project.anchors=2048"),
+        *of_both("project.features=512"),
+    ),
     "solved head weighs a third": of_both("project.solved=0.3333"),
     "one loss of all heads": ("objective.parts=1", "objective.contrasted=1"),
     "averages only": (*of_both("pool.summaries=['mean']"), *of_both("centre.blocks=1")),
