@@ -367,6 +367,7 @@ def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> Adapt
     for owner, tower in towers.items():
         assembly.add_tower(owner, tower)
     for step in assembly.steps.values():
+        step.sides = sides
         name_vectors(step, sides)
     return Adapter(
         assembly.steps, paths=assembly.paths, widths=widths, before_join=assembly.before_join

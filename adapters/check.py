@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..featcache.types import sides_of
+from ..featcache.modalities import known_sides
 from .adapter import build_adapter, count_parameters
 from .objective import build_objective
 from .preset import read_preset
@@ -42,7 +42,7 @@ def check_preset(name: str) -> Check:
     preset = read_preset(name)
     stated = preset.get("check", {})
     widths = stated.get("widths", _WIDTHS)
-    by_side = {side: widths[side.value] for side in sides_of(widths)}
+    by_side = {side: widths[side.value] for side in known_sides(widths)}
     adapter = build_adapter(preset["towers"], widths=by_side, seed=0)
     parameters = count_parameters(adapter) + count_parameters(build_objective(preset["objective"]))
     expected = stated.get("parameters")

@@ -21,9 +21,9 @@ from ..featcache.atomic_files import replacing, write_bytes
 from ..featcache.config import Table, canonical_json, fingerprint, to_toml
 from ..featcache.documents import check, parse_json, read_toml
 from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
+from ..featcache.modalities import known_sides
 from ..featcache.regular_files import check_regular
 from ..featcache.store.remedies import removal_of_run
-from ..featcache.types import sides_of
 from ..featcache.writing import write_bytes as write_whole
 from .adapter import Adapter, build_adapter, outline_adapter
 from .ensemble import MOST_MEMBERS, ensemble_of
@@ -103,7 +103,7 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
             f"changed since; {_ways_out(weights)}"
         )
     check(table, _Structure, where=folder / TABLE_FILE)
-    widths = {side: table["widths"][side.value] for side in sides_of(table["widths"])}
+    widths = {side: table["widths"][side.value] for side in known_sides(table["widths"])}
     objective = build_objective(table["objective"])
     # before anything is allocated: the numbers of the table may be of any size
     outlines = [

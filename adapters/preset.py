@@ -9,8 +9,8 @@ from ..featcache.config import Table, merge, resolve
 from ..featcache.documents import read_toml
 from ..featcache.errors import SpecError
 from ..featcache.registry import list_names, unknown_name
+from ..featcache.types import IMAGE_TEXT, Side, Sides
 from ..featcache.types import TEXT_TEXT as TEXT_TEXT_SIDES
-from ..featcache.types import Side
 
 PRESETS = Path(__file__).parent.parent / "data" / "presets"
 STEPS = Path(__file__).parent / "steps"
@@ -48,12 +48,16 @@ def read_preset(name: str) -> Table:
     return resolve(name, _read_one)
 
 
-def for_sides(preset: Table, *, text_text: bool) -> Table:
-    """Return `preset` as it is between images and texts, or between two text encoders.
+def for_sides(preset: Table, sides: Sides) -> Table:
+    """Return `preset` as it is between these two sides.
 
-    Its table `text_text` holds what the latter changes, option by option, such as
+    Its table `text_text` holds what two text encoders change, option by option, such as
     `towers.both.fuse.tanh = true`; it is left out of the result. Its own towers `first_text` and
     `second_text` stand in the place of `image` and `text`.
+
+    Between any other sides than images and texts, or two texts, a side reads the tower that is
+    called after it, such as `towers.tone`; where there is none, the first side reads
+    `towers.image` and the second `towers.text`. Both are then called after their sides.
 
     Raises:
         SpecError: `text_text` is no table.
@@ -62,13 +66,28 @@ def for_sides(preset: Table, *, text_text: bool) -> Table:
     changes = preset.get(TEXT_TEXT, {})
     if not isinstance(changes, dict):
         raise SpecError(f"[{TEXT_TEXT}] must be a table, found {changes!r}")
-    if not text_text:
+    if sides == IMAGE_TEXT:
         return table
+    if sides != TEXT_TEXT_SIDES:
+        return _with_towers_of(table, sides)
     merged = merge(table, changes)
     names = [side.value for side in TEXT_TEXT_SIDES if side.value in changes.get("towers", {})]
     if not names:
         return merged
     return {**merged, "towers": {name: merged["towers"][name] for name in names}}
+
+
+def _with_towers_of(table: Table, sides: Sides) -> Table:
+    towers = table.get("towers", {})
+    owners = [
+        side.value if side.value in towers else usual.value
+        for side, usual in zip(sides, IMAGE_TEXT, strict=True)
+    ]
+    # a tower of both sides is of any sides; what is malformed is refused where it is built
+    if BOTH in towers or not all(owner in towers for owner in owners):
+        return table
+    named = zip(sides, owners, strict=True)
+    return {**table, "towers": {side.value: towers[owner] for side, owner in named}}
 
 
 def for_streams(preset: Table, counts: Mapping[Side, int], *, name: str) -> Table:

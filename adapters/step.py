@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..featcache.errors import SpecError
 from ..featcache.tokens import Tokens
-from ..featcache.types import Side
+from ..featcache.types import IMAGE_TEXT, Side, Sides
 
 # of one kind in one part, each several objects; the deepest nets have hundreds
 _MOST_MODULES = 1000
@@ -46,11 +46,13 @@ class Step(nn.Module, ABC):
         fixed: Whether a row's result is the same at every step of a training: nothing is trained,
             fitted or drawn in it, and it depends on neither other rows nor padding.
         mixes: Whether a token of the result depends on other tokens of its row.
+        sides: What both sides of the adapter are.
     """
 
     exact: ClassVar[bool] = False
     fixed: bool = False
     mixes: ClassVar[bool] = False
+    sides: Sides = IMAGE_TEXT
 
     def __init__(self, width: int) -> None:
         super().__init__()

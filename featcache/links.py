@@ -73,8 +73,28 @@ class Links:
         return self.ids.get(side.modality, Strings.of(()))
 
     def places(self, sides: Sides) -> Integer[np.ndarray, "pairs 2"]:
-        """Return the places of every pair of two sides; none where nothing joins them."""
-        return self.pairs.get(sides, np.empty((0, 2), np.int32))
+        """Return the places of every pair of two sides, however these are ordered in `pairs`.
+
+        There are none where nothing joins the sides.
+        """
+        if sides in self.pairs or sides[::-1] not in self.pairs:
+            return self.pairs.get(sides, np.empty((0, 2), np.int32))
+        return self.pairs[sides[::-1]][:, ::-1]
+
+    def joining(self, modality: Modality) -> Sides:
+        """Return another modality by which items of `modality` belong together, and `modality`.
+
+        It is that of images where these are linked with them, as texts are by the image that they
+        describe, else the first that is linked.
+        """
+        others = [
+            other
+            for sides in self.pairs
+            for side, other in (sides, sides[::-1])
+            if side is modality and other is not modality
+        ]
+        usual = [other for other in others if other is Modality.IMAGE]
+        return next(iter((*usual, *others)), Modality.IMAGE), modality
 
     def id_pairs(self, sides: Sides) -> Iterator[tuple[str, str]]:
         """Yield the ids of every pair of two sides, in the order of the dataset."""

@@ -5,10 +5,11 @@ Axis names: `n` rows (items), `total` tokens of all rows together, `width` featu
 
 import errno
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -21,37 +22,45 @@ from .regular_files import MAX_PICTURE_BYTES, NOT_THERE, read_regular, size_of
 _NO_FILE = {*NOT_THERE, errno.EISDIR, errno.EACCES, errno.EPERM}
 _NO_PICTURE = {errno.EFBIG, errno.EAGAIN}  # too large, or never at its end
 
-_SideT = TypeVar("_SideT", bound="Side")
+FIRST, SECOND = "first_", "second_"  # before a modality, of both sides of one modality
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Side(str):
-    """Name of one of the sides that an adapter aligns; equal names are one object.
+    """One of the two sides that an adapter aligns, by its name; equal ones are one object.
 
-    Between images and texts the two sides are the modalities, and are called so.
+    A side that is alone with its modality is called after it. Two sides of one modality, such as
+    two text encoders, are called `first_text` and `second_text`; see `twins`.
+
+    Attributes:
+        modality: What the items of the side are.
     """
 
+    modality: "Modality"
     _made: ClassVar[dict[tuple[type, str], Any]] = {}
 
-    def __new__(cls: type[_SideT], name: str) -> _SideT:
-        """Return the side called `name`."""
-        # also what is copied or unpickled is that object, as sides are compared by `is`
-        side: _SideT = cls._made.setdefault((cls, str(name)), super().__new__(cls, name))
+    def __new__(cls, name: str, modality: "Modality") -> "Side":
+        """Return the side called `name`, of items of a modality."""
+        side: Side = cls._intern(name, modality)
         return side
+
+    @classmethod
+    def _intern(cls, name: str, modality: "Modality | None") -> Any:
+        # also what is copied or unpickled is that object, as sides are compared by `is`
+        key = (cls, str(name))
+        if key not in cls._made:
+            side = super().__new__(cls, name)
+            side.modality = side if modality is None else modality  # type: ignore[assignment]
+            cls._made[key] = side
+        return cls._made[key]
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return str(self), self.modality
 
     @property
     def value(self) -> str:
         """Return the name as files and reports hold it."""
         return str(self)
-
-    @property
-    def modality(self) -> "Modality":
-        """Return what the items of the side are."""
-        return self if isinstance(self, Modality) else Modality.TEXT
-
-    @property
-    def is_first(self) -> bool:
-        """Return whether this side is the first of the two."""
-        return any(self is first for first, _ in (IMAGE_TEXT, TEXT_TEXT))
 
     @property
     def label(self) -> str:
@@ -60,37 +69,73 @@ class Side(str):
 
 
 class Modality(Side):
-    """Name of what an item is and what an encoder reads: one of `featcache/modalities`."""
+    """Name of what an item is and what an encoder reads: one of `featcache/modalities`.
+
+    It is the side that is alone with it, too.
+    """
 
     IMAGE: ClassVar["Modality"]
     TEXT: ClassVar["Modality"]
 
+    def __new__(cls, name: str) -> "Modality":
+        """Return the modality called `name`."""
+        modality: Modality = cls._intern(name, None)
+        return modality
 
-class TextSide(Side):
-    """Name of one of the two sides of an adapter between two text encoders."""
-
-    FIRST: ClassVar["TextSide"]
-    SECOND: ClassVar["TextSide"]
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return (str(self),)
 
 
 Modality.IMAGE, Modality.TEXT = Modality("image"), Modality("text")
-TextSide.FIRST, TextSide.SECOND = TextSide("first_text"), TextSide("second_text")
 
 Sides: TypeAlias = tuple[Side, Side]
-IMAGE_TEXT: tuple[Modality, Modality] = (Modality.IMAGE, Modality.TEXT)
-TEXT_TEXT: Sides = (TextSide.FIRST, TextSide.SECOND)
+
+
+def side_called(name: str) -> Side:
+    """Return the side of this name: of the modality that it names, alone or beside a twin."""
+    for place in (FIRST, SECOND):
+        if name.startswith(place) and name != place:
+            return Side(name, Modality(name.removeprefix(place)))
+    return Modality(name)
+
+
+def twins(modality: Modality) -> Sides:
+    """Return both sides of two encoders of one modality, such as `first_text`, `second_text`."""
+    return side_called(f"{FIRST}{modality}"), side_called(f"{SECOND}{modality}")
 
 
 def sides_of(names: Collection[str]) -> Sides:
-    """Return the sides that are called by `names`, in whatever order.
+    """Return the two sides called by `names`, in whatever order, in the order that counts.
+
+    It decides which weights equal seeds give: texts come after all else, and what is no text goes
+    by its name, so that images come before texts and audio before images.
 
     Raises:
         SpecError: They are not the names of two sides.
     """
-    for sides in (IMAGE_TEXT, TEXT_TEXT):
-        if {side.value for side in sides} == set(names):
-            return sides
-    raise SpecError(f"an adapter aligns image and text or two texts, found {sorted(names)}")
+    if all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        called = {side_called(name) for name in names}
+        sides = tuple(sorted(called, key=lambda side: (side.modality is Modality.TEXT, side)))
+        if len(sides) == 2 and all(_NAME.fullmatch(side.modality) for side in sides):
+            are_alone = all(isinstance(side, Modality) for side in sides)
+            if are_alone or sides == twins(sides[0].modality):
+                return sides
+    raise SpecError(
+        "an adapter aligns two sides, such as image and text or first_text and second_text, "
+        f"found {sorted(map(str, names))}"
+    )
+
+
+def in_words(sides: Sides) -> str:
+    """Return what an adapter between two sides aligns: `two text encoders`, `images and texts`."""
+    first, second = sides
+    if first.modality is second.modality:
+        return f"two {first.modality} encoders"
+    return f"{first.label}s and {second.label}s"
+
+
+IMAGE_TEXT: tuple[Modality, Modality] = (Modality.IMAGE, Modality.TEXT)
+TEXT_TEXT: Sides = twins(Modality.TEXT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

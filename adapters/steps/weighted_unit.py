@@ -16,10 +16,10 @@ class WeightedUnit(Step):
     """Map each token by one matrix, and weigh the features of its direction.
 
     u = (W x + b) / |W x + b|, v = w u with weights w in [0, 1], and the output is
-    (v, sqrt(1 - |v|^2), 0) on the first side, that of images, and (v, 0, sqrt(1 - |v|^2)) on the
-    second, that of texts. It has unit length, so that the cosine of an image and a text is the sum
-    of w_image u_image w_text u_text: lengths are those before the weights. The weights are not
-    trained; a training-free method sets them.
+    (v, sqrt(1 - |v|^2), 0) on the first side, such as that of images, and (v, 0, sqrt(1 - |v|^2))
+    on the second, such as that of texts. It has unit length, so that the cosine of an image and a
+    text is the sum of w_image u_image w_text u_text: lengths are those before the weights. The
+    weights are not trained; a training-free method sets them.
 
     Source: the weighted cosine of CSA, Li et al. 2025, arXiv 2410.07610.
 
@@ -46,5 +46,5 @@ class WeightedUnit(Step):
         lacking = torch.where(squares > _ROUNDING, squares.clamp(min=0).sqrt(), 0.0)
         nothing = torch.zeros_like(lacking)
         # each side in a feature of its own, where the other has 0: it adds nothing to the cosine
-        last = (lacking, nothing) if side.is_first else (nothing, lacking)
+        last = (lacking, nothing) if side is self.sides[0] else (nothing, lacking)
         return tokens.with_values(torch.cat([weighted, *last], dim=2))

@@ -4,12 +4,14 @@ The registry of modalities: a file is one, and says all that depends on what its
 encoders and extraction ask `reader_of` and know of no modality themselves.
 """
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..errors import SpecError
 from ..registry import Registry
-from ..types import Item, Modality
+from ..types import Item, Modality, Sides, sides_of
 from .base import ModalityReader
 
 MODALITIES: Registry[ModalityReader] = Registry(
@@ -27,6 +29,23 @@ def reader_of(modality: Modality) -> ModalityReader:
     return MODALITIES.load(modality.value)()
 
 
+def known_sides(names: Collection[str]) -> Sides:
+    """Return `sides_of` names that a file or a user gives.
+
+    Raises:
+        SpecError: They are not the names of two sides, or there is no such modality.
+    """
+    sides = sides_of(names)
+    modalities = MODALITIES.names()
+    for side in sides:
+        if side.modality not in modalities:
+            raise SpecError(
+                f"there is no side {side.value!r} of an adapter: its modality is none of "
+                f"{modalities}"
+            )
+    return sides
+
+
 def read_item(item: Item, modality: Modality) -> Any:
     """Return the content of `item`, such as its decoded image; see `ModalityReader.read`.
 
@@ -36,4 +55,4 @@ def read_item(item: Item, modality: Modality) -> Any:
     return reader_of(modality).read(item)
 
 
-__all__ = ["MODALITIES", "ModalityReader", "read_item", "reader_of"]
+__all__ = ["MODALITIES", "ModalityReader", "known_sides", "read_item", "reader_of"]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -274,13 +274,21 @@ def fingerprint_items(source: Source, split: str) -> str:
     # piece by piece: the whole of a large split would be many times its captions
     digest.update(b"[")
     pairs = source.pairs(split)
-    for number, link in enumerate(pairs.id_pairs(IMAGE_TEXT)):
+    for number, link in enumerate(_linked(pairs)):
         digest.update(f"{', ' if number else ''}{json.dumps(link)}".encode())
     digest.update(b"]")
     for labels in (pairs.classes, pairs.grades):
         if labels is not None:
             digest.update(canonical_json(vars(labels)).encode())
     return digest.hexdigest()
+
+
+def _linked(pairs: Links) -> Iterator[tuple[str, str]]:
+    """Yield the ids of all pairs, after the names of sides other than images and texts."""
+    for sides in pairs.pairs:
+        if sides != IMAGE_TEXT:
+            yield sides
+        yield from pairs.id_pairs(sides)
 
 
 def counted(count: int, noun: str) -> str:

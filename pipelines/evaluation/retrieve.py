@@ -5,7 +5,7 @@ from typing import Any
 
 from ...featcache.links import Links
 from ...featcache.store.checked_shards import listing_command
-from ...featcache.types import TEXT_TEXT, Side
+from ...featcache.types import IMAGE_TEXT, Side, Sides
 from ..common.byte_sizes import parse_bytes
 from ..common.progress import SILENT, Progress
 from ..inputs import same_text
@@ -95,7 +95,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         *filter(None, (result.warning for result in ties)),
         *_warnings(spec, paired, metrics),
     )
-    # between two text encoders both sides have the same ids, which count once
+    # between two encoders of one modality both sides have the same ids, which count once
     evaluation.ids = list(dict.fromkeys([*embeddings.first_ids, *embeddings.second_ids]))
     evaluation.metrics = metrics
     evaluation.definitions = _definitions(spec, metrics)
@@ -165,11 +165,20 @@ def _curve(scoring: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"title": title, "x_label": "k", "y_label": "queries, %", "lines": lines}
 
 
+def _nouns(sides: Sides) -> tuple[str, str]:
+    """Return what pairs of two sides are called, and what is counted by them."""
+    if sides == IMAGE_TEXT:
+        return "image-caption pairs", "images"
+    first, second = sides
+    if first.modality is second.modality:
+        return f"pairs of {first.modality}s", f"{first.modality}s"
+    return f"pairs of {first.label}s and {second.label}s", f"{first.label}s"
+
+
 def _warnings(spec: RetrieveSpec, paired: PairDataset, metrics: Mapping[str, Any]) -> list[str]:
     """Return the warnings to read before these numbers are believed, but those of leakage."""
     warnings = list(paired.warnings)
-    is_texts = paired.pair.sides == TEXT_TEXT
-    linked, counted = ("pairs of texts", "texts") if is_texts else ("image-caption pairs", "images")
+    linked, counted = _nouns(paired.pair.sides)
     if paired.num_links_lost:
         readers = {reader.store.folder: reader for reader in (paired.first, paired.second)}
         commands = " and ".join(

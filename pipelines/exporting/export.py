@@ -23,7 +23,7 @@ from ...featcache import atomic_files
 from ...featcache.documents import read_json
 from ...featcache.errors import ExportError, MissingExtraError, StoreCorruptError
 from ...featcache.home import expanded
-from ...featcache.types import TEXT_TEXT, Modality, sides_of
+from ...featcache.types import IMAGE_TEXT, Modality, in_words, sides_of
 from ..common.destinations import check_folder
 from ..common.progress import SILENT, Progress
 from ..common.versions import library_versions
@@ -114,9 +114,9 @@ def _tower_for_stock(spec: ExportSpec) -> Modality:
 
 def _require_images_and_texts(folder: Path, table: Mapping[str, Any]) -> None:
     encoders = table.get("encoders", {})
-    if encoders and sides_of(encoders) == TEXT_TEXT:
+    if encoders and (sides := sides_of(encoders)) != IMAGE_TEXT:
         raise ExportError(
-            f"{folder.name} aligns two text encoders, and only adapters between images and texts "
+            f"{folder.name} aligns {in_words(sides)}, and only adapters between images and texts "
             "can be exported"
         )
 

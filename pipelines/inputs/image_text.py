@@ -1,4 +1,4 @@
-"""Join an image store and a text store by id."""
+"""Join the stores of two modalities by id, such as images and texts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,6 @@ from ...featcache.errors import StoreCorruptError
 from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.reading.shuffle import block_shuffle
-from ...featcache.types import IMAGE_TEXT
 from ..metrics.ranks import Relevance
 from .pairs import BatchRows, PairDataset, Relations, order_by_shard
 from .row_groups import RowGroups
@@ -21,21 +20,22 @@ from .text_text import PairedTexts
 
 
 class PairedStores(PairDataset):
-    """Join images and texts; the number of an image is its row.
+    """Join items of two modalities, images and texts say; the number of an image is its row.
 
-    An image or text whose partner has no row, because it could not be read, takes no part.
+    Items of the first side are called images here, those of the second texts. One whose partner has
+    no row, because it could not be read, takes no part.
 
     Raises:
-        StoreCorruptError: No image and text with a row belong together.
+        StoreCorruptError: No two items with a row belong together.
         UnknownNameError: There is no such residency.
     """
 
     def _join(self, pairs: Links) -> None:
-        self.image, self.text = self.first, self.second
+        sides = self.pair.sides
         images, texts = (
             reader.rows_of(pairs.ids_of(side))[places]
             for reader, side, places in zip(
-                (self.image, self.text), IMAGE_TEXT, pairs.places(IMAGE_TEXT).T, strict=True
+                (self.first, self.second), sides, pairs.places(sides).T, strict=True
             )
         )
         are_stored = (images >= 0) & (texts >= 0)
@@ -49,7 +49,7 @@ class PairedStores(PairDataset):
 
     @property
     def _texts(self) -> FeatureReader:
-        return self.text
+        return self.second
 
     def _unite(self, same: Mapping[int, tuple[int, ...]]) -> None:
         images, texts = self.texts_of.columns
@@ -60,7 +60,7 @@ class PairedStores(PairDataset):
         others = np.array([row for group in groups for row in group], dtype=np.int64)
         owners = np.append(images, np.repeat(images[repeated], sizes))
         # owner and text in one number, and sorted: `unique` takes ten times as long
-        size = len(self.text)
+        size = len(self.second)
         pairs = np.sort(owners * size + np.append(texts, others))
         pairs = pairs[np.diff(pairs, prepend=-1) != 0]
         self.belonging = RowGroups(pairs // size, pairs % size)
@@ -101,14 +101,14 @@ class PairedStores(PairDataset):
         """Return the images shard by shard, of images or else of the first text of each."""
         # image features are far larger than those of texts, so the images decide where both are
         # packed
-        buffer_shards = self.image.buffer_shards
+        buffer_shards = self.first.buffer_shards
         if buffer_shards is not None:
-            order = block_shuffle(self.image.first_rows, seed=seed, buffer_shards=buffer_shards)
+            order = block_shuffle(self.first.first_rows, seed=seed, buffer_shards=buffer_shards)
             return order[np.isin(order, images)]
-        if self.text.buffer_shards is None:
+        if self.second.buffer_shards is None:
             return None
         first_texts = np.array([self.texts_of[image][0] for image in images.tolist()])
-        return order_by_shard(images, first_texts, self.text, seed)
+        return order_by_shard(images, first_texts, self.second, seed)
 
 
 def join_stores(
@@ -119,11 +119,12 @@ def join_stores(
     device: torch.device | None = None,
     same_text: str = NEGATIVE,
 ) -> PairDataset:
-    """Join images with texts, or texts with texts, whichever the stores hold; see `PairDataset`.
+    """Join items of two modalities, or of one by two encoders; see `PairDataset`.
 
     Raises:
         StoreCorruptError: Nothing with a row belongs together.
         UnknownNameError: There is no such residency.
     """
-    kind = PairedStores if pair.sides == IMAGE_TEXT else PairedTexts
+    first, second = pair.sides
+    kind = PairedTexts if first.modality is second.modality else PairedStores
     return kind(pair, home=home, residency=residency, device=device, same_text=same_text)

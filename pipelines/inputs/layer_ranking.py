@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.reading.reader import FeatureReader
 from ...featcache.store.catalog import StoreEntry, pairs_path, read_pairs
-from ...featcache.types import IMAGE_TEXT, Modality, Side
+from ...featcache.types import Side, Sides
 from ..common.progress import SILENT, Progress
 from ..metrics.bootstrap import mean_interval
 from ..metrics.number import Number, split_hash
@@ -159,8 +159,9 @@ def rank_layers(
 ) -> LayerRanking:
     """Rank every store of one side with every store of the other by mutual nearest neighbours.
 
-    Of an image and its first text, or of the first text of an image by two text encoders, the `k`
-    nearest others by cosine are compared; see `shared_neighbours`. Each store is read once.
+    Of an item of the first side and its first partner, as an image and its first text, or of the
+    first text of an image by two text encoders, the `k` nearest others by cosine are compared; see
+    `shared_neighbours`. Each store is read once.
 
     Source: the choice of layers of STRUCTURE (Gröger et al., arXiv 2506.16895). We differ: 2,000
     items in place of 5,000, and every stored kind of features takes part.
@@ -186,16 +187,18 @@ def rank_layers(
     }
     pairs = read_pairs(pairs_path(home, described.dataset, described.split, described.source))
     readable = [in_all_of(readers[entry.key] for entry in entries) for entries in by_side]
+    joined: Sides = (first, second)
     if second.modality is first.modality:
-        # both sides have the texts, and the images only say which of them belong together
-        readable = [set(pairs.ids_of(Modality.IMAGE)), set.intersection(*readable)]
-    links = first_texts(pairs.id_pairs(IMAGE_TEXT), *readable)
+        # both sides have the texts, say, and the images only tell which of them belong together
+        joined = pairs.joining(first.modality)
+        readable = [set(pairs.ids_of(joined[0])), set.intersection(*readable)]
+    links = first_texts(pairs.id_pairs(joined), *readable)
     order = np.random.default_rng(seed).permutation(len(links))[:num_items].tolist()
     k = rice_neighbours(len(order)) if num_neighbours is None else num_neighbours
     _require_enough(len(order), described.split, k)
     images, texts = zip(*(links[place] for place in order), strict=True)
     ids_of = {
-        entry.key: images if side.modality is Modality.IMAGE else texts
+        entry.key: images if side.modality is joined[0].modality else texts
         for side, entries in stores.items()
         for entry in entries
     }

@@ -22,7 +22,7 @@ from ...featcache.reading.shuffle import block_shuffle
 from ...featcache.reading.streams import open_streams
 from ...featcache.store import catalog
 from ...featcache.store.remedies import extraction
-from ...featcache.types import Side, ragged_arange
+from ...featcache.types import Modality, Side, ragged_arange
 from ..metrics.ranks import Relevance
 from .cached_steps import PooledRows, RowReader, pool_once
 from .mixed_rows import MixupRows
@@ -60,7 +60,8 @@ class Relations:
 class PairDataset(ABC):
     """Readers of both sides, and the pairs of their rows that belong together.
 
-    What belongs together does so by an image: with its texts, or its texts with one another.
+    What belongs together does so by an item of the first side, or by an image whose texts both
+    sides are.
     `residency` and `device` are those of `FeatureReader`; `same_text` is what becomes of texts that
     say the same, one of `same_text.SAME_TEXT`.
 
@@ -102,7 +103,9 @@ class PairDataset(ABC):
         self.sources: tuple[RowReader, RowReader] = (self.first, self.second)
         self.pairs = catalog.read_pairs(self.path)
         refuse_graded(self.pairs, pair.dataset, home=home)
-        self.same_text = same_text
+        # where no side is of texts, none says the same
+        has_texts = pair.sides[1].modality is Modality.TEXT
+        self.same_text = same_text = same_text if has_texts else NEGATIVE
         self._join(self.pairs)
         # counted before same texts are dropped, so that the loss can be told
         self.num_whole = len(self.images)
@@ -184,10 +187,17 @@ class PairDataset(ABC):
             return [line]
         count = self.num_whole - len(self.images)
         line = (
-            f"{count:,} of {self.num_whole:,} images have no caption of their own left and take no "
-            f"part (same_text = {self.same_text!r}, split {self.pair.split!r})"
+            f"{count:,} of {self.num_whole:,} {self._owner}s have no caption of their own left and "
+            f"take no part (same_text = {self.same_text!r}, split {self.pair.split!r})"
         )
         return [line] if count else []
+
+    @property
+    def _owner(self) -> str:
+        """Return what one of `images` is in words, by which something belongs together."""
+        first, second = self.pair.sides
+        is_twin = first.modality is second.modality
+        return self.pairs.joining(first.modality)[0].label if is_twin else first.label
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ import numpy as np
 from ...featcache.errors import SpecError
 from ...featcache.links import Links
 from ...featcache.registry import unknown_name
-from ...featcache.types import IMAGE_TEXT, Modality
+from ...featcache.types import Modality
 
 if TYPE_CHECKING:
     from ...featcache.reading.reader import FeatureReader  # imports torch
@@ -60,8 +60,12 @@ def without_same_texts(pairs: Links) -> Links:
     if pairs.text_marks is None:
         return pairs
     _, first = np.unique(pairs.text_marks, return_index=True)
-    places = pairs.places(IMAGE_TEXT)
-    return replace(pairs, pairs={IMAGE_TEXT: places[np.isin(places[:, 1], first)]})
+    kept = dict(pairs.pairs)
+    for sides, places in pairs.pairs.items():
+        for column, side in zip(places.T, sides, strict=True):
+            if side.modality is Modality.TEXT:
+                kept[sides] = kept[sides][np.isin(column, first)]
+    return replace(pairs, pairs=kept)
 
 
 def same_rows(pairs: Links, reader: "FeatureReader") -> Mapping[int, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from ...featcache.errors import (
 from ...featcache.home import command_line
 from ...featcache.known_datasets import DatasetVersion, newest, read_versions, version_of
 from ...featcache.links import Links
-from ...featcache.modalities import reader_of
+from ...featcache.modalities import known_sides, reader_of
 from ...featcache.registry import close_names, unknown_name
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import (
@@ -34,24 +34,30 @@ from ...featcache.store.catalog import StoreEntry, pairs_path, read_catalog, rea
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.remedies import extract_command, extraction, feature_options, features_of
-from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, TextSide
+from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, Side, Sides, sides_of, twins
 from ..common.progress import SILENT, Progress
 
 _T = TypeVar("_T")
+OPTION_SIDES = ("image", "text", "second_text")  # those with options of their own
 
 
 class FurtherStream(Side):
-    """Place of a stream of a side beside its first, called `image-2` and so on."""
+    """Place of a stream of a side beside its first, called `image-2` and so on.
 
-    @property
-    def side(self) -> Side:
-        """Return the side that reads it."""
-        return _side_called(self.value.rpartition("-")[0])
+    Attributes:
+        side: The side that reads it.
+    """
 
-    @property
-    def modality(self) -> Modality:
-        """Return what its items are."""
-        return self.side.modality
+    side: Side
+
+    def __new__(cls, side: Side, number: int) -> "FurtherStream":
+        """Return the place of the stream of this number, from 2."""
+        stream: FurtherStream = cls._intern(f"{side.value}-{number}", side.modality)
+        stream.side = side
+        return stream
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.side, int(self.value.rpartition("-")[2])
 
     @property
     def label(self) -> str:
@@ -59,17 +65,18 @@ class FurtherStream(Side):
         return self.side.label
 
 
-def _side_called(name: str) -> Side:
-    return next(side for sides in (IMAGE_TEXT, TEXT_TEXT) for side in sides if side.value == name)
-
-
 def by_stream(streams: Mapping[Side, Sequence[_T]]) -> dict[Side, _T]:
     """Return what there is of each stream by its place: that of the first is the side itself."""
     return {
-        FurtherStream(f"{side.value}-{number}") if number > 1 else side: each
+        FurtherStream(side, number) if number > 1 else side: each
         for side, of_side in streams.items()
         for number, each in enumerate(of_side, start=1)
     }
+
+
+def sides_asked(places: Iterable[Side]) -> Sides:
+    """Return both sides of the places of their streams."""
+    return sides_of([place for place in places if not isinstance(place, FurtherStream)])
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,9 @@ class StorePair:
     """Stores of both sides, of items of the same dataset.
 
     Attributes:
-        first: Store of the images, or of the texts of the first side.
-        second: Store of the texts, or of those of the second side; it may be the first.
+        first: Store of the first side, such as the images.
+        second: Store of the second side, such as the texts; between two encoders of one modality it
+            may be the first.
         further: Further stores of the same items that a side reads beside it, in order.
 
     Raises:
@@ -99,7 +107,7 @@ class StorePair:
     @classmethod
     def of(cls, entries: Mapping[Side, StoreEntry]) -> "StorePair":
         """Return the stores that answer a query for each stream of both sides."""
-        first, second = (side for side in entries if not isinstance(side, FurtherStream))
+        first, second = sides_asked(entries)
         further: dict[Side, tuple[StoreEntry, ...]] = {}
         for place, entry in entries.items():
             if isinstance(place, FurtherStream):
@@ -109,8 +117,8 @@ class StorePair:
     @property
     def sides(self) -> Sides:
         """Return what both sides are."""
-        texts = self.first.description.modality == Modality.TEXT.value
-        return TEXT_TEXT if texts else IMAGE_TEXT
+        first, second = (Modality(e.description.modality) for e in (self.first, self.second))
+        return twins(first) if first is second else sides_of([first, second])
 
     @property
     def entries(self) -> dict[Side, StoreEntry]:
@@ -519,17 +527,26 @@ def choose_sides(
     image: Sequence[SideQuery],
     text: Sequence[SideQuery],
     second_text: Sequence[SideQuery],
+    others: Mapping[str, Sequence[SideQuery]] | None = None,
     home: Path,
 ) -> dict[Side, SideQuery]:
     """Return what each stream of both sides asks for, by its place; see `by_stream`.
 
-    The sides are images and texts, or two texts where a second is named.
+    The sides are images and texts, or two texts where a second is named, or those of `others` by
+    their names, beside which images and texts count where something of them is named. A side that
+    is named alone is aligned to texts.
 
     Raises:
-        SpecError: Images are asked for beside two texts, or one of two text encoders is not named
-            or reads images.
+        SpecError: Images are asked for beside two texts, or one of two encoders of a modality is
+            not named, or an encoder reads something else.
     """
     anything = [SideQuery()]
+    if others:
+        given = {"image": image, "text": text, "second_text": second_text}
+        if list(second_text) != anything:
+            given["first_text"] = given.pop("text")
+        named = {name: list(asked) for name, asked in given.items() if list(asked) != anything}
+        return _sides_named({**named, **others}, home=home)
     if list(second_text) == anything:
         return by_stream({Modality.IMAGE: image, Modality.TEXT: text})
     if list(image) != anything:
@@ -543,12 +560,50 @@ def choose_sides(
                 "between two text encoders both are named, by --text-encoder and "
                 f"--second-text-encoder; found {text[0].encoder} and {second_text[0].encoder}"
             )
-        modality = (
-            read_card(name, home=home).modality if name in card_names(home) else Modality.TEXT
+        _check_modality(name, Modality.TEXT, home=home)
+    return by_stream(dict(zip(TEXT_TEXT, (text, second_text), strict=True)))
+
+
+def _sides_named(
+    streams: Mapping[str, Sequence[SideQuery]], *, home: Path
+) -> dict[Side, SideQuery]:
+    """Return what each stream of both sides asks for, of sides that are named.
+
+    Raises:
+        SpecError: They are not two that go together, one of two encoders of a modality is not
+            named, or an encoder reads something else.
+    """
+    anything = [SideQuery()]
+    names = list(streams)
+    if len(names) == 1:
+        names.append(
+            Modality.TEXT.value if names != [Modality.TEXT.value] else Modality.IMAGE.value
         )
-        if modality is not Modality.TEXT:
-            raise SpecError(f"encoder {name!r} reads {reader_of(modality).plural}, not texts")
-    return by_stream({TextSide.FIRST: text, TextSide.SECOND: second_text})
+    sides = known_sides(names)
+    for side in sides:
+        for asked in streams.get(side.value, anything):
+            if asked.encoder is not None:
+                _check_modality(asked.encoder, side.modality, home=home)
+            elif not isinstance(side, Modality):
+                raise SpecError(
+                    f"between two encoders of {side.modality}s both are named, such as by "
+                    f"--encoder {side.value}=NAME"
+                )
+    return by_stream({side: streams.get(side.value, anything) for side in sides})
+
+
+def _check_modality(encoder: str, expected: Modality, *, home: Path) -> None:
+    """Pass unless an encoder with a card reads other items than these.
+
+    Raises:
+        SpecError: It does.
+    """
+    modality = read_card(encoder, home=home).modality if encoder in card_names(home) else expected
+    if modality is not expected:
+        raise SpecError(
+            f"encoder {encoder!r} reads {reader_of(modality).plural}, not "
+            f"{reader_of(expected).plural}"
+        )
 
 
 def stream_queries(
@@ -573,12 +628,10 @@ def stream_queries(
         SpecError: Two of them are named several times, and not as often; or several streams are to
             be of an encoder that is not named.
     """
-    flag = side.replace("_", "-")
-    named: dict[str, list[Any]] = {
-        f"--{flag}-encoder": list(encoders),
-        f"--{flag}-features": list(kinds),
-        f"--{flag}-layers": list(layers),
-    }
+    encoder_option, *options = (option_of(side, what) for what in ("encoder", "features", "layers"))
+    named: dict[str, list[Any]] = dict(
+        zip((encoder_option, *options), map(list, (encoders, kinds, layers)), strict=True)
+    )
     count = max(1, *map(len, named.values()))
     for option, values in named.items():
         if len(values) not in {0, 1, count}:
@@ -588,7 +641,7 @@ def stream_queries(
                 "a side, or one for each in the same order"
             )
     if count > 1 and not encoders:
-        raise SpecError(f"several streams are of encoders that are named, by --{flag}-encoder")
+        raise SpecError(f"several streams are of encoders that are named, by {encoder_option}")
 
     def each(values: list[Any]) -> list[Any]:
         return (values or [None]) * (1 if len(values) == count else count)
@@ -597,6 +650,12 @@ def stream_queries(
         SideQuery.of(encoder, kind=kind, layer=layer)
         for encoder, kind, layer in zip(*map(each, named.values()), strict=True)
     ]
+
+
+def option_of(side: str, what: str) -> str:
+    """Return the option that names the encoder, the features or the layers of a side."""
+    flag = side.replace("_", "-")
+    return f"--{flag}-{what}" if side in OPTION_SIDES else f"--{what} {side}="
 
 
 def evaluation_query(stores: StorePair, split: str, data: DatasetQuery) -> StoreQuery:
@@ -708,7 +767,7 @@ def recorded_pair(
         StoreNotFoundError: One of them is not there, or not complete.
     """
     stored = read_catalog(home)
-    sides = TEXT_TEXT if TextSide.FIRST.value in recorded else IMAGE_TEXT
+    sides = recorded_sides(recorded)
     by_side: dict[Side, list[StoreEntry]] = {}
     for side in sides:
         by_side[side] = []
@@ -725,6 +784,18 @@ def recorded_pair(
                 )
             by_side[side].append(entry)
     return StorePair.of(by_stream(by_side))
+
+
+def recorded_sides(recorded: Mapping[str, Any]) -> Sides:
+    """Return the two sides whose stores `provenance.describe_pair` wrote.
+
+    Where there are not two, they are images and texts, so that the missing one is named.
+
+    Raises:
+        SpecError: There is no such side.
+    """
+    names = [name for name, value in recorded.items() if isinstance(value, Mapping)]
+    return known_sides(names) if len(names) == 2 else IMAGE_TEXT
 
 
 def recorded_streams(
@@ -876,7 +947,7 @@ def _partner(
     for entry in query.matching(entries, there[0]):
         store = entry.description
         path = pairs_path(home, store.dataset, store.split, store.source)
-        if path.is_file() and len(read_pairs(path).places(IMAGE_TEXT)):
+        if path.is_file() and any(map(len, read_pairs(path).pairs.values())):
             return entry
     return None
 
@@ -940,10 +1011,16 @@ def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
         if store.dataset != query.dataset or not path.is_file():
             continue
         pairs = read_pairs(path)
-        if store.split == query.split and not len(pairs.ids_of(Modality.TEXT)):
+        modalities = dict.fromkeys(side.modality for side in query.by_side)
+        lacking = [modality for modality in modalities if not len(pairs.ids_of(modality))]
+        if store.split == query.split and lacking:
+            there = " and ".join(
+                f"{modality}s" for modality in pairs.ids if len(pairs.ids[modality])
+            )
             raise StoreNotFoundError(
-                f"dataset {store.dataset!r} has images and no texts, so there are no pairs to "
-                "align or to retrieve: name a dataset with texts, see `lightalign list datasets`"
+                f"dataset {store.dataset!r} has {there} and no {lacking[0]}s, so there are no "
+                f"pairs to align or to retrieve: name a dataset with {lacking[0]}s, see "
+                "`lightalign list datasets`"
             )
         refuse_graded(pairs, store.dataset, home=home)
 

@@ -1,4 +1,4 @@
-"""Join two stores of the same texts, by two encoders, through the images that they describe."""
+"""Join two stores of the same items, by two encoders: texts through the images they describe."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,15 @@ from jaxtyping import Int64
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.links import Links
 from ...featcache.reading.reader import FeatureReader
-from ...featcache.types import IMAGE_TEXT, Modality
 from ..metrics.ranks import Relevance
 from .pairs import BatchRows, PairDataset, Relations, order_by_shard
 
 
 class PairedTexts(PairDataset):
     """Join each text of the first side with the other texts of its image on the second.
+
+    Items of any one modality are joined so, through those of another that they are linked with;
+    here they are called texts, and what links them images.
 
     A text makes no pair with itself, unless its image has no other. Where it meets itself in a
     batch all the same, because two images have it in common, it does not count as wrong. One that
@@ -41,8 +43,9 @@ class PairedTexts(PairDataset):
         images_of: dict[int, list[int]] = defaultdict(list)
         self.second_row = np.full(len(self.first), -1, dtype=np.int64)
         # a caption that an image has twice is one text
-        links = dict.fromkeys(map(tuple, pairs.places(IMAGE_TEXT).tolist()))
-        text_ids = pairs.ids_of(Modality.TEXT)
+        anchor, modality = self._joining = pairs.joining(self.pair.sides[0].modality)
+        links = dict.fromkeys(map(tuple, pairs.places((anchor, modality)).tolist()))
+        text_ids = pairs.ids_of(modality)
         rows = [reader.rows_of(text_ids).tolist() for reader in (self.first, self.second)]
         for image, place in links:
             text, second = rows[0][place], rows[1][place]
@@ -51,7 +54,7 @@ class PairedTexts(PairDataset):
                 texts_of[image].add(text)
                 images_of[text].append(image)
         if not texts_of:
-            raise StoreCorruptError(f"no text of {self.path} has a row in both stores")
+            raise StoreCorruptError(f"no {modality.value} of {self.path} has a row in both stores")
         self.texts_of = {image: tuple(sorted(texts)) for image, texts in sorted(texts_of.items())}
         self.num_links_lost = len(links) - sum(map(len, self.texts_of.values()))
         self._related = {
@@ -92,7 +95,8 @@ class PairedTexts(PairDataset):
         """Return the notes on the pairs, with the count of texts that only match themselves."""
         alone = sum(len(related) == 1 for related in self._related.values())
         whole = len(self._related)
-        line = f"{alone} of {whole} texts have no other of their image: each is its own partner"
+        image, text = self._joining
+        line = f"{alone} of {whole} {text}s have no other of their {image}: each is its own partner"
         return [*super().notes, *([line] if alone else [])]
 
     @property
@@ -130,9 +134,11 @@ class PairedTexts(PairDataset):
             for text in place
         ]
         if not any(others):
+            image, text = self._joining
             raise SpecError(
-                f"no image of split {self.pair.split!r} to evaluate has two texts, so no text has "
-                "another to find: take a split with more, or train with train.validation=none"
+                f"no {image} of split {self.pair.split!r} to evaluate has two {text}s, so no "
+                f"{text} has another to find: take a split with more, or train with "
+                "train.validation=none"
             )
         anchors = [place[self.texts_of[image][0]] for image in images.tolist()]
         relevance = Relevance.of(others)

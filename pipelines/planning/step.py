@@ -60,7 +60,7 @@ class InputShape:
     @property
     def sides(self) -> Sides:
         """Return the two sides in their order."""
-        return sides_of([side.value for side in self.tokens])
+        return sides_of(self.tokens)
 
     def row_bytes(self, side: Side) -> int:
         """Return the bytes of one row as it comes into a step."""

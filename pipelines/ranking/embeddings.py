@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Sides
+from ...featcache.types import IMAGE_TEXT, Sides
 from ..metrics.ranks import Relevance
 
 
@@ -13,8 +13,8 @@ from ..metrics.ranks import Relevance
 class PairedEmbeddings:
     """Unit-length embeddings of both sides of one split, and the pairs that belong together.
 
-    Between two text encoders both sides hold the same texts in the same order, and a text is no
-    right answer to itself.
+    Between two encoders of one modality, such as texts, both sides hold the same items in the same
+    order, and an item is no right answer to itself.
 
     Attributes:
         first: Embedding of each item of the first side, such as an image.
@@ -39,6 +39,7 @@ class PairedEmbeddings:
     anchors: Int64[np.ndarray, " anchors"] | None = None
 
     @property
-    def same_texts(self) -> bool:
-        """Return whether row i of both sides is the same text."""
-        return self.sides == TEXT_TEXT
+    def same_items(self) -> bool:
+        """Return whether row i of both sides is the same item, by two encoders."""
+        first, second = self.sides
+        return first.modality is second.modality

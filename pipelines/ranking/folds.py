@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from ...featcache.errors import SpecError
 from ...featcache.links import Links
-from ...featcache.types import IMAGE_TEXT
+from ...featcache.types import in_words
 from ..metrics.bootstrap import BootstrapDraws, interval_of
 from ..metrics.chance import chance_curve
 from ..metrics.intervals import drawn_share_interval
@@ -97,15 +97,17 @@ def split_folds(
     Raises:
         SpecError: There are fewer images than folds, or both sides are texts.
     """
-    if embeddings.same_texts:
-        raise SpecError("--folds is of images with their texts: this run aligns two text encoders")
+    if embeddings.same_items:
+        raise SpecError(
+            f"--folds is of images with their texts: this run aligns {in_words(embeddings.sides)}"
+        )
     whole = without_repeats(embeddings)
     num = len(whole.first)
     if num < count:
         raise SpecError(f"--folds {count} of {num} images: name fewer")
     brought = whole.seconds_of_first
     if links is not None:
-        brought_links = set(links.id_pairs(IMAGE_TEXT))
+        brought_links = set(links.id_pairs(whole.sides))
         rows = zip(whole.first_ids, _rows(brought), strict=True)
         brought = Relevance.of(
             [

@@ -96,7 +96,7 @@ def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]
         rows = np.flatnonzero(relevances[asking].counts)
         queries, query_ids = vectors[asking], ids[asking]
         assert len(rows) > 0, "something has a right answer"
-        assert unique.same_texts or len(rows) == len(queries), "every query has a right answer"
+        assert unique.same_items or len(rows) == len(queries), "every query has a right answer"
         if len(rows) < len(queries):
             queries, query_ids = queries[rows], tuple(query_ids[row] for row in rows.tolist())
         directions.append(
@@ -108,7 +108,7 @@ def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]
                 query_ids=query_ids,
                 gallery_ids=ids[asked],
                 groups=groups[asking][rows],
-                self_rows=rows if unique.same_texts else None,
+                self_rows=rows if unique.same_items else None,
             )
         )
     back, forth = directions
@@ -235,7 +235,7 @@ def _groups(
     relevance = embeddings.seconds_of_first
     firsts = np.repeat(np.arange(len(relevance)), relevance.counts)
     seconds = relevance.rows
-    if embeddings.same_texts:  # row i of both sides is the same text
+    if embeddings.same_items:  # row i of both sides is the same text
         firsts = np.concatenate([firsts, np.arange(len(relevance))])
         seconds = np.concatenate([seconds, np.arange(len(relevance))])
     of_first = np.arange(len(relevance))

@@ -1,6 +1,6 @@
 """Turn reports on stores and trainings into tables and lines for people."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ from rich.table import Table
 
 from ...featcache.encoders.card import list_encoders
 from ...featcache.store.manifest import named_key
-from ...featcache.types import Modality
+from ...featcache.types import Modality, sides_of
 from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
 from ..extraction.reports import Estimate, ExtractReport
+from ..inputs.store_selection import recorded_sides
 from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
 from .tables import rows_table
@@ -197,9 +198,9 @@ def _plural(side: str) -> str:
     return f"{side.replace('_', ' ')}s"
 
 
-def _counted(sides: Container[str]) -> str:
-    """Return the noun of the items of a training: images, or texts where there are no images."""
-    return "images" if Modality.IMAGE.value in sides else "texts"
+def _counted(sides: Collection[str]) -> str:
+    """Return the noun of the items of a training: images, or those of the first side."""
+    return "images" if Modality.IMAGE.value in sides else f"{sides_of(sides)[0].modality}s"
 
 
 def train_lines(trained: TrainReport) -> list[str]:
@@ -211,7 +212,7 @@ def train_lines(trained: TrainReport) -> list[str]:
     if report["selected_by"] == "closed form":
         line = f"solved for {parameters} from {best['pairs']:,} pairs in {report['seconds']:.1f} s"
     else:
-        counted = _counted(report["spec"]["stores"]["train"])
+        counted = _counted(recorded_sides(report["spec"]["stores"]["train"]))
         line = (
             f"trained {parameters} on {report['num_images']} {counted} in "
             f"{report['seconds']:.1f} s; kept epoch {best['epoch']} by {report['selected_by']}"
@@ -235,7 +236,7 @@ def _member_lines(report: Mapping[str, Any]) -> list[str]:
         what = f"the {report['ensemble']} of {len(report['members'])} seeds"
     parameters = f"{report['num_parameters']:,} parameters"
     lines.append(f"adapter: {what}, {parameters}{_sum_of_recalls(report['best'])}")
-    counted = _counted(report["spec"]["stores"]["train"])
+    counted = _counted(recorded_sides(report["spec"]["stores"]["train"]))
     lines.append(
         f"trained on {report['num_images']} {counted} in {report['seconds']:.1f} s; "
         f"epochs were chosen by {report['selected_by']}"

@@ -145,7 +145,7 @@ class FailurePictures:
             if path.is_file():
                 self.notes.append(str(error))
             return None
-        if split not in source.splits():
+        if split not in source.splits() or not set(source.modalities(split)) <= set(IMAGE_TEXT):
             return None
         now = source.pairs(split)
         images_now, images_then = (links.ids_of(Modality.IMAGE) for links in (now, then))

@@ -1,7 +1,7 @@
-"""Embed images and texts by a trained run: its frozen encoders, then its adapter."""
+"""Embed items by a trained run, such as images and texts: its frozen encoders, then its adapter."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from ...featcache.errors import (
 )
 from ...featcache.hardware import resolve_device
 from ...featcache.home import expanded
+from ...featcache.modalities import known_sides, reader_of
 from ...featcache.modalities.image import upright_rgb
 from ...featcache.registry import unknown_name
 from ...featcache.store.key import encoder_key
 from ...featcache.store.stored_form import as_stored
 from ...featcache.store.stored_types import finite_tokens
 from ...featcache.tokens import StreamTokens, Tokens
-from ...featcache.types import Item, Modality, Side, TextSide, sides_of
+from ...featcache.types import Item, Modality, Side, in_words
 from ..inputs.store_selection import each_recorded, recorded_streams
 from . import run_folder
 
@@ -73,9 +74,9 @@ class EncoderView:
 
 
 class Embedder:
-    """Embed images and texts by the adapter of a finished run and the encoders it was trained on.
+    """Embed items by the adapter of a finished run and the encoders it was trained on.
 
-    Of a run between two text encoders: texts, through either of them.
+    They are images and texts, or what the sides of the run are: `embed` takes those of any side.
 
     An encoder is opened when it is first needed. It must be the very one whose features the adapter
     was trained on: weights, preprocessing, tokenizer and precision are compared.
@@ -116,7 +117,7 @@ class Embedder:
             raise SpecError(
                 f"{folder} does not say what its encoders were: {run_folder.ways_out(folder)}"
             )
-        self._sides = sides_of(self._table["encoders"])
+        self._sides = known_sides(self._table["encoders"])
         self._weights = dict(weights or {})
         names = {
             encoder["name"]
@@ -147,6 +148,33 @@ class Embedder:
         """Return the number of features of an embedding."""
         return self.adapter.out_width
 
+    def embed(
+        self, items: Sequence[Any], *, side: str, batch_size: int = 32
+    ) -> Float32[np.ndarray, "n embed"]:
+        """Return the unit-length embedding of each item of one of the run's sides.
+
+        Args:
+            items: Texts of a side of texts; of any other files, or contents of files, or of images
+                pictures that are already decoded.
+            side: Name of the side, such as `image`, `text` or `first_text`.
+            batch_size: Items per forward pass of the encoder, at least 1.
+
+        Raises:
+            UnknownNameError: The run has no such side.
+            LightalignError: See `embed_images`.
+        """
+        sides = {run_side.value: run_side for run_side in self._sides}
+        if side not in sides:
+            raise unknown_name("side", side, sides)
+        modality = sides[side].modality
+        kinds: tuple[type, ...] = (str, Path, bytes)
+        if modality is Modality.IMAGE:
+            kinds = (*kinds, Image.Image)
+        if not reader_of(modality).has_files:
+            kinds = (str,)
+        _check_list(items, kinds, "embed", reader_of(modality).plural)
+        return self._embed(sides[side], items, batch_size)
+
     def embed_images(
         self, images: Sequence[str | Path | bytes | Image.Image], *, batch_size: int = 32
     ) -> Float32[np.ndarray, "n embed"]:
@@ -167,18 +195,9 @@ class Embedder:
         """
         _check_list(images, (str, Path, bytes, Image.Image), "embed_images", "images")
         if Modality.IMAGE not in self._sides:
-            raise SpecError(f"{self.folder} aligns two text encoders: it embeds no images")
+            raise SpecError(f"{self.folder} aligns {in_words(self._sides)}: it embeds no images")
 
-        def prepare(
-            image: str | Path | bytes | Image.Image, name: str, encoder: Encoder[Any]
-        ) -> Any:
-            if isinstance(image, Image.Image):
-                return encoder.preprocess(upright_rgb(image, item_id=name), item_id=name)
-            if isinstance(image, bytes):
-                return encoder.prepare(Item(id=name, data=image))
-            return encoder.prepare(Item(id=name, path=expanded(Path(image))))
-
-        return self._embed(Modality.IMAGE, images, prepare, batch_size)
+        return self._embed(Modality.IMAGE, images, batch_size)
 
     def embed_texts(
         self, texts: Sequence[str], *, side: str | None = None, batch_size: int = 32
@@ -204,18 +223,18 @@ class Embedder:
         _check_list(texts, (str,), "embed_texts", "texts")
         chosen = self._text_side(side)
 
-        def prepare(text: str, name: str, encoder: Encoder[Any]) -> Any:
-            return encoder.prepare(Item(id=name, text=text))
-
-        return self._embed(chosen, texts, prepare, batch_size)
+        return self._embed(chosen, texts, batch_size)
 
     def _text_side(self, name: str | None) -> Side:
         """Return the side of texts called `name`; None will do where there is one."""
         text_sides = {side.value: side for side in self._sides if side.modality is Modality.TEXT}
+        if not text_sides:
+            raise SpecError(f"{self.folder} aligns {in_words(self._sides)}: it embeds no texts")
         if name is None and len(text_sides) > 1:
+            first, second = text_sides
             raise SpecError(
                 f"{self.folder} aligns two text encoders, {self.encoders}: say through which, by "
-                f"side={TextSide.FIRST.value!r} or side={TextSide.SECOND.value!r}"
+                f"side={first!r} or side={second!r}"
             )
         if name is None:
             return Modality.TEXT
@@ -228,7 +247,6 @@ class Embedder:
         self,
         side: Side,
         contents: Sequence[Any],
-        prepare: Callable[[Any, str, Encoder[Any]], Any],
         batch_size: int,
     ) -> Float32[np.ndarray, "n embed"]:
         if batch_size < 1:
@@ -241,7 +259,7 @@ class Embedder:
             streams = []
             for reading in readings:
                 prepared = [
-                    prepare(content, name, reading.encoder)
+                    _prepare(content, name, reading.encoder, side)
                     for content, name in zip(contents[chunk], names[chunk], strict=True)
                 ]
                 streams.append(reading.features(prepared, names[chunk]))
@@ -342,6 +360,17 @@ class Embedder:
                 f"{_difference(identity, now)}"
             )
         return reading
+
+
+def _prepare(content: Any, name: str, encoder: Encoder[Any], side: Side) -> Any:
+    """Return an item as an encoder takes it: a text, a file, its bytes, or a decoded picture."""
+    if isinstance(content, Image.Image):
+        return encoder.preprocess(upright_rgb(content, item_id=name), item_id=name)
+    if isinstance(content, bytes):
+        return encoder.prepare(Item(id=name, data=content))
+    if not reader_of(side.modality).has_files:
+        return encoder.prepare(Item(id=name, text=content))
+    return encoder.prepare(Item(id=name, path=expanded(Path(content))))
 
 
 def _name(content: object, position: int) -> str:

@@ -204,6 +204,11 @@ def find_leakage(run: TrainedRun, examined: EvaluatedItems, progress: Progress =
         comparison.find_texts(train)
         if Modality.IMAGE in examined.sides:
             comparison.find_images(train)
+    leakage.unchecked += [
+        f"copies and near duplicates of {side.label}s: these are looked for among images alone"
+        for side in examined.sides
+        if side.modality not in {Modality.IMAGE, Modality.TEXT}
+    ]
     return leakage
 
 

@@ -12,12 +12,13 @@ from ...adapters.checkpoint import load_adapter
 from ...adapters.without_bank import without_bank
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.hardware import resolve_device
-from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Side, Sides, TextSide
+from ...featcache.types import Side, Sides
 from ..inputs.store_selection import (
     DatasetQuery,
     SideQuery,
     by_stream,
     recorded_features,
+    recorded_sides,
     recorded_streams,
 )
 from . import run_folder
@@ -61,7 +62,7 @@ class TrainedRun:
             self.dataset: str = self.stores["train"]["dataset"]
             names = self.stores["train"]
             self.encoders: Mapping[str, Any] = self.trained["spec"].get("encoders", {})
-            self.sides: Sides = TEXT_TEXT if TextSide.FIRST.value in names else IMAGE_TEXT
+            self.sides: Sides = recorded_sides(names)
             self._streams = {side: self._recorded(side) for side in self.sides}
         except (KeyError, TypeError) as error:
             raise StoreCorruptError(f"{self.folder / run_folder.REPORT} lacks {error}") from error

@@ -25,7 +25,7 @@ class IndexSpec:
     home: Home
     run: RunName = None
     side: Annotated[
-        str | None, Setting("image (if none), text, or both; or first_text, second_text.")
+        str | None, Setting("A side, such as image or text, or both; the first if none.")
     ] = None
     source: SourceOptions = None
     index: Annotated[str, Setting("auto, flat, ivf, hnsw, pq or a FAISS factory string.")] = "auto"

@@ -13,7 +13,7 @@ from ...featcache.errors import (
 from ...featcache.modalities import reader_of
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import is_drawn
-from ...featcache.types import IMAGE_TEXT, TEXT_TEXT, Item, Side
+from ...featcache.types import Item, Side, side_called
 from ..inputs.original_dataset import open_as_extracted
 from .saved_index import SavedIndex
 
@@ -77,7 +77,7 @@ def _items_of(source: Source, manifest: Mapping[str, Any], ids: Sequence[str]) -
 
 
 def _side(manifest: Mapping[str, Any]) -> Side:
-    return next(side for side in (*IMAGE_TEXT, *TEXT_TEXT) if side.value == manifest["side"])
+    return side_called(manifest["side"])
 
 
 def _recorded(contents: Mapping[str, str], side: Side) -> dict[str, Item]:

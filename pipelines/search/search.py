@@ -1,4 +1,4 @@
-"""Answer one query, a text or an image, from a saved index."""
+"""Answer one query, a text or a file of the other side, from a saved index."""
 
 import os
 import sys
@@ -16,9 +16,10 @@ from ...featcache.errors import (
     StoreCorruptError,
 )
 from ...featcache.home import expanded
+from ...featcache.modalities import reader_of
 from ...featcache.sources.base import Source
 from ...featcache.sources.opening import parse_data
-from ...featcache.types import IMAGE_TEXT, Item, Modality, Side
+from ...featcache.types import Item, Modality, Side, in_words
 from ..common.destinations import check_file
 from ..common.progress import SILENT, Progress
 from ..inputs.original_dataset import open_there
@@ -60,19 +61,16 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         StoreCorruptError: A file of the run or of the index is damaged, or the run did not record
             its encoders.
         UnknownNameError: The run has no such side.
-        SpecError: The query is an image and both sides are texts, or no such image is there, or it
-            is a folder.
+        SpecError: The query is a file and both sides are texts, or no such file is there, or it is
+            a folder.
         LightalignError: The query cannot be embedded, see `Embedder`.
     """
     clock = _Clock()
     evaluated = TrainedRun(spec.home, spec.run, device=spec.device)
     searched = side_named(evaluated, spec.side)
-    query = _query_of(spec, evaluated)
+    query = _query_of(spec)
     sheet = _sheet_of(spec, evaluated)
-    # of two text encoders the one that is not searched embeds the query
-    asking: Side = next(side for side in evaluated.sides if side is not searched)
-    if evaluated.sides == IMAGE_TEXT:
-        asking = Modality.TEXT if query.path is None else Modality.IMAGE
+    asking = _asking(spec, evaluated, searched, query)
     # what its library takes to import is no part of opening the encoder
     load_backend(_backend(evaluated, asking))
 
@@ -84,11 +82,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     embedder = Embedder(evaluated.folder, device=spec.device, weights=weights)
     embedder.readings(asking)
     clock.ends("open_encoder")
-    vectors = (
-        embedder.embed_images([query.path])
-        if query.path is not None
-        else embedder.embed_texts([spec.query], side=asking.value)
-    )
+    vectors = embedder.embed([spec.query if query.path is None else query.path], side=asking.value)
     notes = (
         []
         if query.path is not None
@@ -123,7 +117,7 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         clock.ends("sheet")
     return SearchReport(
         query=spec.query,
-        query_is="text" if query.path is None else "image",
+        query_is=asking.modality.value,
         index=folder,
         manifest=saved.manifest,
         hits=hits,
@@ -169,8 +163,30 @@ def open_in_browser(sheet: Path, progress: Progress) -> None:
         progress.note(f"there is no display to open {sheet} on")
 
 
-def _query_of(spec: SearchSpec, evaluated: TrainedRun) -> Item:
-    """Return the query as a text or as an image file."""
+def _asking(spec: SearchSpec, evaluated: TrainedRun, searched: Side, query: Item) -> Side:
+    """Return the side whose encoder reads the query: of two, the one that is not searched.
+
+    Raises:
+        SpecError: The run has no such side.
+    """
+    has_file = query.path is not None
+    reading = [
+        side
+        for side in evaluated.sides
+        if reader_of(side.modality).has_files == has_file
+        and spec.query_is in {None, side.value, side.modality.value}
+    ]
+    if not reading:
+        usual = Modality.IMAGE if has_file else Modality.TEXT
+        raise SpecError(
+            f"run {evaluated.folder.name} aligns {in_words(evaluated.sides)}: it reads no "
+            f"{spec.query_is or usual}s"
+        )
+    return next((side for side in reading if side is not searched), reading[0])
+
+
+def _query_of(spec: SearchSpec) -> Item:
+    """Return the query as a text or as a file."""
     path = Path(spec.query)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
@@ -186,10 +202,8 @@ def _query_of(spec: SearchSpec, evaluated: TrainedRun) -> Item:
         raise SpecError(
             f"there is no image {spec.query!r}; if it is meant as a text, say --as text"
         )
-    if (spec.query_is or ("image" if is_file else "text")) == "text":
+    if spec.query_is == "text" or (spec.query_is is None and not is_file):
         return Item(id=spec.query, text=spec.query)
-    if evaluated.sides != IMAGE_TEXT:
-        raise SpecError(f"run {evaluated.folder.name} aligns two text encoders: it reads no images")
     return Item(id=spec.query, path=path)
 
 

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 from ...featcache.bounds import MOST
 from ...featcache.errors import SpecError
+from ...featcache.registry import list_names
 from ...featcache.settings import Setting, check_settings
 from ..common.destinations import check_file
 from ..common.shared_settings import Device, EncoderWeights, Home
 
 SHEETS = (".html", ".png")
+_MODALITIES = Path(__file__).parents[2] / "featcache" / "modalities"  # whose import takes NumPy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +31,17 @@ class SearchSpec:
 
     home: Home
     run: Annotated[str | None, Setting("Run.", argument=True, needed=True)] = None
-    query: Annotated[str, Setting("A text, or the path of an image.", argument=True)]
+    query: Annotated[str, Setting("A text, or the path of an image or other file.", argument=True)]
     k: Annotated[int, Setting("Answers at most.", least=1, most=MOST)] = 20
-    side: Annotated[str | None, Setting("What to find: image (if none) or text.")] = None
+    side: Annotated[str | None, Setting("What to find: image or text; the first side if none.")] = (
+        None
+    )
     split: Annotated[str | None, Setting("Split; the newest index if none.")] = None
     data: Annotated[
         str | None, Setting("Dataset; NAME=PATH for what lies there, such as its moved files.")
     ] = None
     query_is: Annotated[
-        str | None, Setting("text or image; an image if such a file is there.", flag="--as")
+        str | None, Setting("text, image or other; no text if such a file is there.", flag="--as")
     ] = None
     sheet: Annotated[Path | None, Setting("Write a contact sheet: a .html or .png file.")] = None
     default_sheet: Annotated[
@@ -53,8 +57,9 @@ class SearchSpec:
         check_settings(self, where="--")
         if not self.query.strip():
             raise SpecError("the query is empty")
-        if self.query_is not in {None, "text", "image"}:
-            raise SpecError(f"a query is text or image, not {self.query_is!r}")
+        known = sorted(list_names(_MODALITIES), key=lambda name: name != "text")
+        if self.query_is not in {None, *known}:
+            raise SpecError(f"a query is {' or '.join(known)}, not {self.query_is!r}")
         if self.sheet is not None and self.sheet.suffix.lower() not in SHEETS:
             raise SpecError(f"a contact sheet is one of {SHEETS}, found {str(self.sheet)!r}")
         if self.sheet is not None:
@@ -87,7 +92,7 @@ class SearchReport:
 
     Attributes:
         query: The query.
-        query_is: `text` or `image`.
+        query_is: Its modality, such as `text` or `image`.
         index: Folder of the index.
         manifest: Its manifest.
         hits: The answers, best first.

@@ -117,7 +117,8 @@ def _what_is_first(entry: StoreEntry, reader: FeatureReader) -> str | None:
     settings = read_whole_manifest(entry.folder)["settings"]
     if description.modality == Modality.IMAGE.value:
         return _first_of_image(entry, settings)
-    if not FeaturePooling(description.kind).keeps_tokens:
+    is_text = description.modality == Modality.TEXT.value
+    if not is_text or not FeaturePooling(description.kind).keeps_tokens:
         return None
     recorded = settings.get("first_is_class")
     if recorded is None and "special_tokens" in description.companions:

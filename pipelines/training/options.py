@@ -9,6 +9,7 @@ from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion
 from ...featcache.config import Table, apply_overrides, build, check_set_keys
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
+from ...featcache.types import IMAGE_TEXT, Sides
 from ..inputs.same_text import NEGATIVE, SAME_TEXT
 from ..inputs.store_selection import StorePair
 from .mixup import MixupOptions
@@ -179,18 +180,22 @@ class TrainPlan:
 
 
 def resolve_preset(
-    preset: str | None, fusion: str | None, overrides: Sequence[str], *, text_text: bool = False
+    preset: str | None,
+    fusion: str | None,
+    overrides: Sequence[str],
+    *,
+    sides: Sides = IMAGE_TEXT,
 ) -> tuple[Table, TrainOptions]:
     """Return a preset with a fusion put in and values changed, and its `[train]` table.
 
-    With `text_text` it is the preset as it is between two text encoders. An override of
-    `objective.part` leaves the preset's options of another objective out.
+    It is the preset as it is between these sides. An override of `objective.part` leaves the
+    preset's options of another objective out.
 
     Raises:
         SpecError: An override or option is wrong.
         UnknownNameError: There is no such preset or fusion.
     """
-    table = for_sides(read_preset(preset_of(preset, fusion)), text_text=text_text)
+    table = for_sides(read_preset(preset_of(preset, fusion)), sides)
     if fusion is not None:
         table = with_fusion(table, fusion)
     if any(override.replace(" ", "").startswith("objective.part=") for override in overrides):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ...adapters.preset import for_streams, preset_of
-from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.store_selection import (
     DatasetQuery,
@@ -14,6 +13,7 @@ from ..inputs.store_selection import (
     evaluation_query,
     newest_pair,
     require_pair,
+    sides_asked,
     stream_queries,
 )
 from ..runs.provenance import describe_pair
@@ -36,9 +36,12 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
     if spec.tensorboard:
         require_tensorboard()
     image, text, second_text = (_streams(spec, side) for side in ("image", "text", "second_text"))
-    by_side = choose_sides(image=image, text=text, second_text=second_text, home=spec.home)
-    text_text = Modality.IMAGE not in by_side
-    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, text_text=text_text)
+    others = {side: _streams(spec, side) for side in spec.further_sides}
+    by_side = choose_sides(
+        image=image, text=text, second_text=second_text, others=others, home=spec.home
+    )
+    sides = sides_asked(by_side)
+    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides, sides=sides)
     data = DatasetQuery.of(spec.data, home=spec.home, options=spec.source)
     query = StoreQuery.of(data, "train", by_side)
     chosen = None

@@ -34,6 +34,10 @@ class TrainSpec:
             is there now.
         second_text_encoder: Name of the second text encoder's card, to align two text encoders by
             the texts of each image; or None, to align images and texts.
+        encoder: `SIDE=NAME`, the encoder of any side; the side is called after its modality, or
+            `first_` and `second_` and its modality where both sides are of one. Sides that are
+            named so, as by `features` and `layers` in the same way, are the two that are aligned,
+            with texts where it is one.
         auto_layers: Of the training split; encoders and kinds of features stay.
         seeds: How many are trained, one after the other. The run keeps each of them, with a table
             of their validation; its adapter is the best one by that, or of the first seed without.
@@ -78,6 +82,15 @@ class TrainSpec:
         Layers,
         Setting("Those of the second text encoder.", most=-1, commas="-1,-4"),
     ] = None
+    encoder: Annotated[
+        Encoders, Setting("SIDE=NAME: that of any side, such as tone=spectrum; repeatable.")
+    ] = None
+    features: Annotated[
+        Encoders, Setting("SIDE=KIND: those of any side, such as tone=mean; repeatable.")
+    ] = None
+    layers: Annotated[
+        Encoders, Setting("SIDE=LAYER: that of any side, such as tone=-4; repeatable.")
+    ] = None
     auto_layers: Annotated[
         bool | None,
         Setting("Train on the stored layers that share most neighbours.", flag="--auto-layers"),
@@ -100,8 +113,14 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for side in ("image", "text", "second_text"):
-            for name in ("encoder", "features", "layers"):
+        for name in ("encoder", "features", "layers"):
+            for given in self._of_sides(name):
+                side, _, value = given.partition("=")
+                is_layer = value.startswith("-") and value[1:].isdecimal() and int(value) < 0
+                if not side or not value or (name == "layers" and not is_layer):
+                    example = {"encoder": "spectrum", "features": "mean", "layers": "-4"}[name]
+                    raise SpecError(f"--{name} takes SIDE=VALUE, such as tone={example}: {given!r}")
+            for side in ("image", "text", "second_text"):
                 if len(self.named(side, name)) == 0 and self._given(side, name) is not None:
                     raise SpecError(f"{side}_{name} names none: leave it out, or name one")
         if self.ensemble is not None and self.seeds is None:
@@ -110,13 +129,33 @@ class TrainSpec:
     def named(self, side: str, name: str) -> tuple[Any, ...]:
         """Return the encoders, the features or the layers of a side's streams; none if not given.
 
-        `side` is `image`, `text` or `second_text`, `name` `encoder`, `features` or `layers`.
+        `side` is `image`, `text` or `second_text`, or else one of `further_sides`; `name` is
+        `encoder`, `features` or `layers`.
         """
+        parts = (given.partition("=") for given in self._of_sides(name))
+        values = tuple(value for owner, _, value in parts if owner == side)
+        of_sides = tuple(map(int, values)) if name == "layers" else values
         given = self._given(side, name)
-        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+        if given is None:
+            return of_sides
+        return (*((given,) if isinstance(given, str) else given), *of_sides)
+
+    @property
+    def further_sides(self) -> list[str]:
+        """Return the sides that `encoder`, `features` or `layers` name, each once, in order."""
+        names = ("encoder", "features", "layers")
+        given = (each.partition("=")[0] for name in names for each in self._of_sides(name))
+        return list(dict.fromkeys(given))
+
+    def _of_sides(self, name: str) -> tuple[str, ...]:
+        given: Encoders = getattr(self, name)
+        return () if given is None else (given,) if isinstance(given, str) else given
 
     def _given(self, side: str, name: str) -> Any:
-        return getattr(self, f"{side}_{name}")
+        # the text encoder is the first of two where a second is named
+        if side == "first_text" and self.second_text_encoder is not None:
+            side = "text"
+        return getattr(self, f"{side}_{name}", None)
 
 
 @dataclass(frozen=True, kw_only=True)

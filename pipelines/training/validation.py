@@ -153,7 +153,7 @@ def _batches_of_images(embeddings: PairedEmbeddings, size: int) -> Iterator[_Row
         texts = np.unique(answers.rows)
         lines, right = np.repeat(np.arange(len(images)), answers.counts), answers.rows
         # a text that two images have in common is not wrong for itself
-        if embeddings.same_texts:
+        if embeddings.same_items:
             alike = np.flatnonzero(np.isin(images, texts))
             lines, right = np.append(lines, alike), np.append(right, images[alike])
         shape = len(images), len(texts)

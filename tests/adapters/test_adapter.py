@@ -14,7 +14,7 @@ from lightalign.adapters.adapter import (
 from lightalign.adapters.objective import build_objective
 from lightalign.featcache.errors import SpecError, UnknownNameError
 from lightalign.featcache.tokens import Tokens
-from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, TextSide, sides_of
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality, sides_of
 
 WIDTHS = {Modality.IMAGE: 12, Modality.TEXT: 8}
 PROJECT = {"part": "linear", "out": 4, "per_modality": True}
@@ -269,7 +269,7 @@ def test_two_text_encoders_have_weights_of_their_own_and_share_the_rest(fuse):
     towers = both(p=PROJECT, fuse={"part": "add-fusion", **fuse})
     image_text = build_adapter(towers, widths=WIDTHS, seed=3)
     text_text = build_adapter(towers, widths=dict(zip(TEXT_TEXT, (12, 8), strict=True)), seed=3)
-    assert text_text.paths[TextSide.SECOND] == ("second_text/p", "both/fuse", "both/pool")
+    assert text_text.paths[TEXT_TEXT[1]] == ("second_text/p", "both/fuse", "both/pool")
     renamed = {"image": "first_text", "text": "second_text"}
     named = {
         re.sub(r"(?<=steps\.|ctors\.)(image|text)\b", lambda m: renamed[m[0]], name): value
@@ -282,6 +282,6 @@ def test_two_text_encoders_have_weights_of_their_own_and_share_the_rest(fuse):
 
 def test_the_names_of_two_sides_are_those_of_images_and_texts_or_of_two_texts():
     assert sides_of(["text", "image"]) == (Modality.IMAGE, Modality.TEXT)
-    assert sides_of(["second_text", "first_text"]) == (TextSide.FIRST, TextSide.SECOND)
+    assert sides_of(["second_text", "first_text"]) == (TEXT_TEXT[0], TEXT_TEXT[1])
     with pytest.raises(SpecError, match=r"found \['first_text', 'image'\]"):
         sides_of(["image", "first_text"])

@@ -59,7 +59,7 @@ def test_preset_has_the_trainable_parameters_that_its_source_has(built):
 )
 def test_preset_aligns_two_text_encoders_with_as_many_parameters(name):
     """Both architectures are one: two heads and two context vectors, whatever the sides are."""
-    preset = for_sides(read_preset(name), text_text=True)
+    preset = for_sides(read_preset(name), TEXT_TEXT)
     counts = []
     for sides in (IMAGE_TEXT, TEXT_TEXT):
         widths = dict.fromkeys(sides, 48)
@@ -73,22 +73,22 @@ def test_preset_aligns_two_text_encoders_with_as_many_parameters(name):
 
 def test_the_tanh_between_texts_changes_no_count_and_goes_into_the_twin_as_well():
     """2,015,880 less the scale, as published for both; the twin keeps leaving padding out."""
-    preset = for_sides(read_preset("lightcrl/additive"), text_text=True)
+    preset = for_sides(read_preset("lightcrl/additive"), TEXT_TEXT)
     adapter = build_adapter(preset["towers"], widths=dict.fromkeys(TEXT_TEXT, 768), seed=0)
     assert count_parameters(adapter) == 2_015_880 - 1
     assert adapter.steps["both/fuse"].tanh is True
-    twin = for_sides(read_preset("lightcrl/additive-corrected"), text_text=True)
+    twin = for_sides(read_preset("lightcrl/additive-corrected"), TEXT_TEXT)
     fuse = twin["towers"]["both"]["fuse"]
     assert fuse["tanh"] is True
     assert "masked" not in fuse
-    assert for_sides(read_preset("lightcrl/addition"), text_text=True) == read_preset(
+    assert for_sides(read_preset("lightcrl/addition"), TEXT_TEXT) == read_preset(
         "lightcrl/addition"
     )
 
 
 def test_what_a_preset_changes_between_texts_is_a_table():
     with pytest.raises(SpecError, match=r"\[text_text\] must be a table, found 5"):
-        for_sides({"text_text": 5}, text_text=True)
+        for_sides({"text_text": 5}, TEXT_TEXT)
 
 
 def test_the_published_counts_are_those_of_their_papers_code():

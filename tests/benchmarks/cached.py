@@ -97,7 +97,7 @@ class Online:
         self.trainer, self.encoders, self.workers = trainer, encoders, workers
         source = open_source(data, home=Path(), options=ANYWHERE)
         stores = trainer.stores
-        self.readers = {Modality.IMAGE: stores.image, Modality.TEXT: stores.text}
+        self.readers = {Modality.IMAGE: stores.first, Modality.TEXT: stores.second}
         self.items: dict[Modality, dict[str, Item]] = {
             modality: {item.id: item for item in source.items("train", modality)}
             for modality in encoders

@@ -48,7 +48,7 @@ def from_the_store(bundle, home, modality):
     plan = resolve(TrainSpec(preset="lightalign/fusion", home=home, data="shapes"))
     query = evaluation_query(plan.stores, "test", DatasetQuery(None, None))
     stores = PairedStores(require_pair(home, query), home=home)
-    reader = stores.image if modality is Modality.IMAGE else stores.text
+    reader = stores.first if modality is Modality.IMAGE else stores.second
     rows = np.arange(len(reader))
     return reader.ids, embed_rows(bundle.adapter, reader, rows, device=bundle.device)
 
@@ -141,8 +141,8 @@ def test_features_are_reduced_and_rounded_as_in_the_store(tmp_path, dtype, kind)
     bundle = lightalign.load(train.run(spec).folder, device="cpu")
     stores = PairedStores(resolve(spec).stores, home=tmp_path)
     for reader, modality, embed in (
-        (stores.image, Modality.IMAGE, bundle.embed_images),
-        (stores.text, Modality.TEXT, bundle.embed_texts),
+        (stores.first, Modality.IMAGE, bundle.embed_images),
+        (stores.second, Modality.TEXT, bundle.embed_texts),
     ):
         items = list(open_source("shapes", home=tmp_path, options=SCENES).items("train", modality))
         rows = np.arange(len(reader))

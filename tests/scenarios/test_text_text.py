@@ -12,7 +12,7 @@ from lightalign.adapters.objective import PairBatch
 from lightalign.adapters.objectives.clip import Clip
 from lightalign.featcache.errors import ExportError, SpecError, StoreNotFoundError, UnknownNameError
 from lightalign.featcache.sources.opening import open_source
-from lightalign.featcache.types import TEXT_TEXT, Modality, TextSide
+from lightalign.featcache.types import TEXT_TEXT, Modality
 from lightalign.pipelines.common.progress import SILENT
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.exporting import export
@@ -78,7 +78,7 @@ def quick_train(home, **changes):
 
 
 def joined(home, split="train", first=TOKENS, second=MEAN, **options):
-    by_side = {TextSide.FIRST: first, TextSide.SECOND: second}
+    by_side = {TEXT_TEXT[0]: first, TEXT_TEXT[1]: second}
     pair = newest_pair(home, StoreQuery(split=split, by_side=by_side))
     return join_stores(pair, home=home, **options)
 
@@ -296,7 +296,7 @@ def test_a_run_embeds_texts_through_either_side_as_from_its_stores(text_home, le
         found[side] = bundle.embed_texts([item.text for item in items], side=side.value)
         expected = embed_rows(bundle.adapter, reader, rows, side=side, device=CPU)
         assert np.abs(found[side] - expected).max() < 1e-6
-    assert np.abs(found[TextSide.FIRST] - found[TextSide.SECOND]).max() > 0.01
+    assert np.abs(found[TEXT_TEXT[0]] - found[TEXT_TEXT[1]]).max() > 0.01
 
 
 def test_the_side_of_a_text_is_asked_for_and_there_are_no_images(learnt):

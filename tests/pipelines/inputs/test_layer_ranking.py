@@ -8,7 +8,7 @@ import pytest
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store import catalog
-from lightalign.featcache.types import IMAGE_TEXT, Modality, TextSide
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
 from lightalign.pipelines.evaluation import rank_encoders
 from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
 from lightalign.pipelines.inputs import layer_ranking
@@ -118,7 +118,7 @@ def test_each_store_is_read_once(layered, monkeypatch):
 def test_texts_of_one_store_share_all_their_neighbours(layered):
     """By two sides of text that are one store the same texts are compared: 100 %, one an image."""
     entry = stores_of(layered)["toy-text layer -1 mean"]
-    sides = {TextSide.FIRST: [entry], TextSide.SECOND: [entry]}
+    sides = {TEXT_TEXT[0]: [entry], TEXT_TEXT[1]: [entry]}
     ranking = rank_layers(layered, sides)
     (pair,) = ranking.pairs
     assert pair.shared.value == 100.0

@@ -16,7 +16,7 @@ from lightalign.featcache.errors import (
 )
 from lightalign.featcache.store import catalog
 from lightalign.featcache.store.feature_store import FeatureStore
-from lightalign.featcache.types import IMAGE_TEXT, Modality, TextSide
+from lightalign.featcache.types import IMAGE_TEXT, TEXT_TEXT, Modality
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.evaluation import retrieve
 from lightalign.pipelines.inputs.image_text import PairedStores
@@ -280,7 +280,7 @@ def test_one_side_alone_takes_its_newest_store_and_refuses_in_the_same_words(tmp
 def test_three_sides_are_chosen_of_the_same_items_and_of_one_kind(tmp_path):
     """Two sides may read the same modality, as those between two text encoders do."""
     extract_both(tmp_path, split="train", features=("tokens", "mean"))
-    sides = (Modality.IMAGE, TextSide.FIRST, TextSide.SECOND)
+    sides = (Modality.IMAGE, TEXT_TEXT[0], TEXT_TEXT[1])
     query = StoreQuery(split="train", by_side=dict.fromkeys(sides, SideQuery()))
     chosen = choose_stores(tmp_path, query)
     assert tuple(chosen) == sides

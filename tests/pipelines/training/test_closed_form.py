@@ -39,15 +39,15 @@ def test_a_run_is_solved_and_evaluated(home, preset):
     adapter, _, _ = load_adapter(solved.folder)
     linear = adapter.steps["image/project"].linear
     with torch.no_grad():
-        mapped = linear(torch.from_numpy(pooled(stores.image)).float())
+        mapped = linear(torch.from_numpy(pooled(stores.first)).float())
     np.testing.assert_allclose(mapped.mean(dim=0), 0, atol=1e-3)
 
 
 def test_ridge_predicts_texts_as_float64_does(home):
     stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
-    width = stores.text.description.width
+    width = stores.second.description.width
     solved = solve(home, "ridge", f"towers.both.project.out={width}", "fit.alpha=2.0")
-    images, texts = pooled(stores.image), pooled(stores.text)
+    images, texts = pooled(stores.first), pooled(stores.second)
     rows = [(i, t) for i, own in stores.texts_of.items() for t in own]
     x = images[[i for i, _ in rows]]
     y = texts[[t for _, t in rows]]
@@ -70,7 +70,7 @@ def test_asif_compares_as_float64_does(home, top):
     test_stores = PairedStores(newest_pair(home, both_sides(split="test")), home=home)
     links = [(i, t) for i, own in train_stores.texts_of.items() for t in own]
     sides = []
-    for column, name in enumerate(("image", "text")):
+    for column, name in enumerate(("first", "second")):
         anchors = pooled(getattr(train_stores, name))[[link[column] for link in links]]
         items = pooled(getattr(test_stores, name))
         anchors, items = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (anchors, items))
@@ -91,7 +91,7 @@ def test_anchors_are_of_all_images_before_any_has_two(home):
     anchors = [adapter.steps["image/project"].anchors for adapter in adapters]
     torch.testing.assert_close(anchors[0], anchors[1], rtol=0, atol=0)
     stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
-    images = torch.nn.functional.normalize(torch.from_numpy(pooled(stores.image)), dim=1)
+    images = torch.nn.functional.normalize(torch.from_numpy(pooled(stores.first)), dim=1)
     nearest = torch.cdist(anchors[0].double(), images).argmin(dim=1)
     assert sorted(nearest[:24].tolist()) == list(range(24))
     assert len(set(nearest[24:].tolist())) == 6
@@ -151,7 +151,7 @@ def test_cca_compares_as_scipy_does(home, preset, captions):
         for split in ("train", "test")
     )
     pairs, ridges, items = [], [], []
-    for name in ("image", "text"):
+    for name in ("first", "second"):
         train, test = (pooled(getattr(stores, name)) for stores in (train_stores, test_stores))
         gram = np.eye(train.shape[1])
         if kernel:
@@ -161,7 +161,7 @@ def test_cca_compares_as_scipy_does(home, preset, captions):
             train, test = arc_cosine(train, train), arc_cosine(test, train)
         owners = [i for i, own in train_stores.texts_of.items() for _ in own]
         texts = [t for own in train_stores.texts_of.values() for t in own]
-        rows = train[owners if name == "image" else texts]
+        rows = train[owners if name == "first" else texts]
         if captions == "average":
             rows = rows.reshape(24, 5, -1).mean(axis=1)
         scatter = np.cov(rows.T)

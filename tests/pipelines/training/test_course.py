@@ -167,7 +167,7 @@ def test_shard_by_shard_each_pass_over_the_images_has_one_caption_of_each(tmp_pa
         compression = "zstd" if encoder == "toy-image" else "none"
         extract_toy(tmp_path, encoder, split="train", compression=compression)
     trainer = trainer_of(tmp_path, *EACH, "train.residency=disk", "train.validation=none")
-    assert trainer.stores.image.buffer_shards is not None
+    assert trainer.stores.first.buffer_shards is not None
     rows = [row for one in trainer.batches.order(1) for row in one.first.tolist()]
     texts = [row for one in trainer.batches.order(1) for row in one.second.tolist()]
     assert sorted(texts) == list(range(5 * SCENES["train"]))

@@ -105,8 +105,8 @@ def test_each_process_knows_the_positives_of_all(home):
     known = {}  # features of a text to the images that it belongs to
     for image in rows.first.tolist():
         for text in stores.texts_of[image]:
-            known.setdefault(stores.text.gather([text]).values.tobytes(), set()).add(image)
-    images_of = {stores.image.gather([row]).values.tobytes(): row for row in rows.first.tolist()}
+            known.setdefault(stores.second.gather([text]).values.tobytes(), set()).add(image)
+    images_of = {stores.first.gather([row]).values.tobytes(): row for row in rows.first.tolist()}
     images, texts = (
         [
             group.values[line][group.mask[line]].numpy().tobytes()

@@ -60,7 +60,7 @@ def test_the_default_centres_and_solves_as_float64_does(home):
     stores = PairedStores(newest_pair(home, both_sides(split="train")), home=home)
     adapter, _, table = load_adapter(trained.folder)
     inputs = []
-    for reader, modality in ((stores.image, Modality.IMAGE), (stores.text, Modality.TEXT)):
+    for reader, modality in ((stores.first, Modality.IMAGE), (stores.second, Modality.TEXT)):
         names = table["towers"][modality.value]["pool"]["summaries"]
         features = reader.gather(range(len(reader)))
         rows = np.stack(

@@ -108,8 +108,8 @@ def test_both_modalities_are_mixed_as_float64_does(pooled_home, captions, chunk_
         batch = trainer.batches.load(rows)
         mix = rows.mix
         for reader, own, partners, loads in (
-            (stores.image, rows.first, mix.first, batch.first),
-            (stores.text, rows.second, mix.second, batch.second),
+            (stores.first, rows.first, mix.first, batch.first),
+            (stores.second, rows.second, mix.second, batch.second),
         ):
             first, second = (
                 reader.gather(some).values.astype(np.float64) for some in (own, partners)

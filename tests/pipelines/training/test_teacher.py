@@ -28,8 +28,8 @@ def test_a_batch_has_the_averaged_tokens_of_its_items(home, chunk_size):
     batch = trainer.batches.load(next(trainer.batches.order(1)))
     stores, teacher = trainer.stores, batch.teacher
     for reader, rows, found in (
-        (stores.image, batch.rows.first, teacher.first),
-        (stores.text, batch.rows.second, teacher.second),
+        (stores.first, batch.rows.first, teacher.first),
+        (stores.second, batch.rows.second, teacher.second),
     ):
         np.testing.assert_allclose(found.numpy(), by_hand(reader, rows), rtol=0, atol=1e-5)
     for line, column in batch.positives.nonzero().tolist():
@@ -41,8 +41,8 @@ def test_the_validation_loss_has_a_teacher_in_the_order_of_its_embeddings(home):
     found = trainer.validation.embed(trainer.adapter, trainer.device)
     stores = trainer.validation.stores
     for reader, ids, side in (
-        (stores.image, found.first_ids, trainer.teacher.first),
-        (stores.text, found.second_ids, trainer.teacher.second),
+        (stores.first, found.first_ids, trainer.teacher.first),
+        (stores.second, found.second_ids, trainer.teacher.second),
     ):
         rows = [reader.row_of[one] for one in ids]
         np.testing.assert_allclose(side.numpy(), by_hand(reader, rows), rtol=0, atol=1e-5)

@@ -120,7 +120,7 @@ def test_groups_of_similar_length_keep_texts_with_their_images(home, chunk_size)
     rows = next(trainer.batches.order(1))
     batch = trainer.batches.load(rows)
     links = {(i, t) for i, texts in trainer.stores.texts_of.items() for t in texts}
-    features = trainer.stores.text.gather(rows.second)
+    features = trainer.stores.second.gather(rows.second)
     column = 0
     for group in (load() for load in batch.second):
         for line in range(len(group)):
@@ -154,7 +154,7 @@ def test_each_shard_of_a_compressed_store_is_unpacked_about_once_an_epoch(
     assert sorted(row for step in steps for row in step.first.tolist()) == list(range(24))
     for step in steps:
         trainer.batches.load(step)
-    reader = trainer.stores.image if packed == "toy-image" else trainer.stores.text
+    reader = trainer.stores.first if packed == "toy-image" else trainer.stores.second
     shards = reader.store.num_shards
     # one that a step ends in is needed by the next, too
     assert shards <= reader.num_loads <= shards + 2 * (len(steps) - 1)
@@ -218,10 +218,10 @@ def test_training_options_out_of_range_are_refused(options):
 def test_embeddings_do_not_depend_on_the_other_rows(home):
     adapter, _, _ = load_adapter(quick_train(home, fusion="cross_attn").folder)
     stores = PairedStores(newest_pair(home, both_sides(split="test")), home=home)
-    rows = np.arange(len(stores.text))
-    together = embed_rows(adapter, stores.text, rows, device=CPU)
+    rows = np.arange(len(stores.second))
+    together = embed_rows(adapter, stores.second, rows, device=CPU)
     for row in (0, 13, 39):
-        alone = embed_rows(adapter, stores.text, np.array([row]), device=CPU)
+        alone = embed_rows(adapter, stores.second, np.array([row]), device=CPU)
         np.testing.assert_allclose(together[row], alone[0], atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-6)
 
@@ -306,7 +306,7 @@ def test_pairs_are_joined_by_id_when_rows_are_missing(tmp_path):
         newest_pair(tmp_path / "h", both_sides(split="train")), home=tmp_path / "h"
     )
     found = {
-        (stores.image.ids[image], stores.text.ids[text])
+        (stores.first.ids[image], stores.second.ids[text])
         for image, texts in stores.texts_of.items()
         for text in texts
     }

@@ -17,9 +17,10 @@ class ToneModality(ModalityReader):
     usual_encoder = "spectrum"
 
     def read(self, item):
-        if not item.data:
+        samples = item.read_bytes()
+        if not samples:
             raise UnreadableItemError(f"{item.id}: holds no samples")
-        return np.frombuffer(item.data, np.float32)
+        return np.frombuffer(samples, np.float32)
 
     def fingerprinted(self, item):
         return [item.id, item.data.hex()]
