@@ -96,5 +96,14 @@ class BankStep(Step):
         """Return how many rows of the other side it takes at most."""
 
     @abstractmethod
-    def fill(self, own: Float[Tensor, "n width"], other: Float[Tensor, "m width"]) -> None:
-        """Take what the towers make of training rows of the step's side and of the other one."""
+    def fill(
+        self,
+        own: Float[Tensor, "n width"],
+        other: Float[Tensor, "m width"],
+        *,
+        is_first: bool,
+    ) -> None:
+        """Take what the towers make of training rows of the step's side and of the other one.
+
+        `is_first` says whether the step's side is the first of the two.
+        """

@@ -53,6 +53,7 @@ class HubOffset(BankStep):
     weights: Tensor
     directions: Tensor
     mean: Tensor
+    is_first: Tensor
 
     def __init__(
         self,
@@ -76,6 +77,8 @@ class HubOffset(BankStep):
         self.register_buffer("weights", torch.zeros(bank))
         self.register_buffer("directions", torch.zeros(min(features, width), width))
         self.register_buffer("mean", torch.zeros(()))
+        # of both sides only one says so: a side does not know which of the two it is
+        self.register_buffer("is_first", torch.zeros((), dtype=torch.bool))
 
     @property
     def size(self) -> int:
@@ -83,8 +86,15 @@ class HubOffset(BankStep):
         return len(self.rows)
 
     @torch.no_grad()
-    def fill(self, own: Float[Tensor, "n width"], other: Float[Tensor, "m width"]) -> None:
+    def fill(
+        self,
+        own: Float[Tensor, "n width"],
+        other: Float[Tensor, "m width"],
+        *,
+        is_first: bool,
+    ) -> None:
         """Take the first rows of `other` as the bank, and the mean offset of `own`."""
+        self.is_first.fill_(is_first)
         rows = functional.normalize(other[: self.size].double(), dim=1)
         # ascending, so that the last are the directions of the largest products
         vectors = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -len(self.directions) :]
@@ -105,10 +115,12 @@ class HubOffset(BankStep):
             # a rest on axes of its own lengthens a row and adds nothing to a cosine across sides
             rest = (self.limit - minus.square()).clamp(min=0).sqrt()
             none = torch.zeros_like(rest)
-            last = (minus, constant, rest, none)
-            if not side.is_first:
-                last = (constant, minus, none, rest)
-            return tokens.with_values(torch.cat([units, *last], dim=2))
+            last = torch.where(
+                self.is_first,
+                torch.cat([minus, constant, rest, none], dim=2),
+                torch.cat([constant, minus, none, rest], dim=2),
+            )
+            return tokens.with_values(torch.cat([units, last], dim=2))
 
     def _log_mean(self, units: Float[Tensor, "*rows width"]) -> Float[Tensor, " *rows"]:
         """Return log(mean_j exp(s u . y_j)) / s over the bank."""

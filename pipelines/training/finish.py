@@ -93,9 +93,9 @@ class Finish:
             rows_of_side = drawn[: other.size]
             vectors = embed_rows(trained, reader, rows_of_side, side=side, device=device)
             banks.append(torch.from_numpy(vectors).to(device))
-        for step, own, others in zip(steps, banks, reversed(banks), strict=True):
+        for step, own, other_bank in zip(steps, banks, reversed(banks), strict=True):
             assert isinstance(step, BankStep), "looked at before"
-            step.fill(own, others)
+            step.fill(own, other_bank, is_first=step is steps[0])
         save_adapter(folder, adapter, objective, table={**table, "towers": self.towers})
         record: dict[str, Any] = {"bank": [len(bank) for bank in banks]}
         if validation is not None:

@@ -431,8 +431,10 @@ def test_a_hub_is_as_much_less_similar_as_by_hand():
     """Of a bank e_1, e_2: e_1 has log((e + 1) / 2) = 0.6201, -e_1 log((1/e + 1) / 2) = -0.3799."""
     own = unit_rows([(0, 1.0), (0, -1.0)])
     images, texts = (build("hub-offset", bank=4, sharpness=1.0, limit=1.0).eval() for _ in range(2))
-    images.fill(own, unit_rows([(0, 3.0), (1, 0.5)]))
-    texts.fill(own, torch.zeros(1, WIDTH))  # a bank of no length: all offsets are alike
+    images.fill(own, unit_rows([(0, 3.0), (1, 0.5)]), is_first=True)
+    texts.fill(
+        own, torch.zeros(1, WIDTH), is_first=False
+    )  # a bank of no length: all offsets are alike
     mean = (0.6201 - 0.3799) / 2
     first = images(Tokens(own[:, None], torch.ones(2, 1, dtype=torch.bool)), Modality.IMAGE)
     second = texts(Tokens(own[:1, None], torch.ones(1, 1, dtype=torch.bool)), Modality.TEXT)
@@ -447,7 +449,7 @@ def test_offsets_of_hubs_have_a_limit_and_directions_lose_nothing_where_all_are_
     random = torch.Generator().manual_seed(3)
     own, other = (torch.randn(30, WIDTH, generator=random) for _ in range(2))
     step = build("hub-offset", bank=20, sharpness=30.0, limit=0.05).double().eval()
-    step.fill(own, other)
+    step.fill(own, other, is_first=False)
     tokens = Tokens(own.double()[:, None], torch.ones(30, 1, dtype=torch.bool))
     found = step(tokens, Modality.TEXT).values[:, 0].numpy()
     units, bank = (
@@ -461,9 +463,12 @@ def test_offsets_of_hubs_have_a_limit_and_directions_lose_nothing_where_all_are_
 
 
 def test_an_empty_bank_moves_no_cosine_of_a_row():
-    step = build("hub-offset").eval()
     rows = full(rows=3, length=1)
-    images, texts = (step(rows, side).values[:, 0] for side in IMAGE_TEXT)
+    steps = [build("hub-offset").eval() for _ in IMAGE_TEXT]
+    steps[0].is_first.fill_(True)  # which `fill` says
+    images, texts = (
+        step(rows, side).values[:, 0] for step, side in zip(steps, IMAGE_TEXT, strict=True)
+    )
     units = torch.nn.functional.normalize(rows.values[:, 0], dim=1)
     found = images @ texts.T
     torch.testing.assert_close(found - found[0, 0], units @ units.T - 1, atol=1e-5, rtol=0)
