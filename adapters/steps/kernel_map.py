@@ -67,18 +67,21 @@ class KernelMap(Step):
         """Return the features of tokens that are compared with anchors."""
         if self.directions is None:
             return values
-        return functional.linear(values, self.directions.to(values.dtype))
+        turned: Tensor = functional.linear(values, self.directions.to(values.dtype))
+        return turned
 
 
 def _principal(items: Float[Tensor, "n width"], most: int) -> Float[Tensor, "directions width"]:
     """Return the directions of the largest sums of squares, at most as many as there are any of."""
     if items.shape[0] >= items.shape[1]:
-        return torch.linalg.eigh(items.T @ items).eigenvectors.flip(1)[:, :most].T
+        vectors: Tensor = torch.linalg.eigh(items.T @ items).eigenvectors
+        return vectors.flip(1)[:, :most].T
     # of fewer items than features: those of their products, brought back to length one
     squares, shares = torch.linalg.eigh(items @ items.T)
     largest = squares.flip(0)[:most]
     there = largest > largest[0] * len(items) * torch.finfo(items.dtype).eps
-    return ((shares.flip(1)[:, :most][:, there] / largest[there].sqrt()).T) @ items
+    scaled: Tensor = shares.flip(1)[:, :most][:, there] / largest[there].sqrt()
+    return scaled.T @ items
 
 
 def arc_cosine(
