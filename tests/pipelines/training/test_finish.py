@@ -15,6 +15,7 @@ from lightalign.pipelines.inputs.image_text import PairedStores
 from lightalign.pipelines.inputs.store_selection import newest_pair
 from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.embed_stored import embed_rows
+from lightalign.pipelines.runs.embedder import Embedder
 
 from ...helpers import both_sides
 from ..conftest import extract_toy
@@ -158,3 +159,14 @@ def test_several_streams_are_finished(toy_home, tmp_path):
     adapter = load_adapter(folder)[0]
     assert len(adapter.stream_widths[IMAGE_TEXT[0]]) == 2
     assert adapter.out_width == 4 * 12 + 4
+
+
+def test_an_embedder_embeds_with_the_offsets_or_without(home):
+    plain, run = finished(home).folder, finished(home, *FINISH).folder
+    texts = ["a red disc", "two blue squares"]
+    expected = Embedder(plain, device="cpu").embed_texts(texts)
+    found = Embedder(run, device="cpu", offsets=False).embed_texts(texts)
+    np.testing.assert_array_equal(found, expected)
+    whole = Embedder(run, device="cpu").embed_texts(texts)
+    assert whole.shape == (2, expected.shape[1] + 4)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
