@@ -122,7 +122,8 @@ class RunSpec(_SpecParts):
     """Content of `run.toml`: all keys that a training or a fine-tuning writes.
 
     `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
-    `[objective]`, `[task]`, `[fit]`, `[start]` and `[unpaired]` are those of a preset.
+    `[objective]`, `[task]`, `[fit]`, `[start]`, `[finish]`, `[unpaired]` and `[distil]` are those
+    of a preset.
     """
 
     stores: StoresRecord

@@ -12,6 +12,7 @@ import torch
 from ...adapters.adapter import Adapter, count_parameters
 from ...adapters.checkpoint import MEMBERS, load_adapter, save_adapter
 from ...adapters.ensemble import ensemble_of
+from ...adapters.without_bank import without_bank
 from ...featcache import atomic_files
 from ...featcache.config import Table
 from ...featcache.hardware import resolve_device
@@ -119,9 +120,11 @@ def fit_members(
             results = _keep_best(folder, members[best], reports[best])
         elif spec.ensemble == DISTIL:
             ensemble = _ensemble(members).to(device).requires_grad_(False)
+            # a step of [finish] is put behind the student, too, and cosines are taught without it
+            teacher = without_bank(ensemble)
             label = MemberProgress(progress, "student")
             label.note(f"learning from {spec.seeds} seeds, with seed {seeds.stop}")
-            taught = replace(inputs, ensemble=ensemble)
+            taught = replace(inputs, ensemble=teacher)
             trained.append(
                 _fit_member(
                     spec, shared_plan, folder, resolved, label, seed=seeds.stop, inputs=taught
@@ -208,7 +211,8 @@ def _keep_best(folder: Path, member: Path, report: Mapping[str, Any]) -> dict[st
     # the weights last: their metadata says which table they belong to
     for name in (run_folder.LOG, run_folder.TABLE, run_folder.WEIGHTS):
         atomic_files.write_bytes(folder / name, (member / name).read_bytes())
-    return {key: report[key] for key in ("best", "epochs", "steps", "num_parameters")}
+    names = ("best", "finish", "epochs", "steps", "num_parameters")
+    return {name: report[name] for name in names if name in report}
 
 
 def _average(
