@@ -98,12 +98,7 @@ class BankStep(Step):
     @abstractmethod
     def fill(
         self,
-        own: Float[Tensor, "n width"],
-        other: Float[Tensor, "m width"],
-        *,
-        is_first: bool,
+        rows: Float[Tensor, "n width"],
+        other_rows: Float[Tensor, "m width"],
     ) -> None:
-        """Take what the towers make of training rows of the step's side and of the other one.
-
-        `is_first` says whether the step's side is the first of the two.
-        """
+        """Take what the towers make of training rows of the step's side and of the other one."""

@@ -32,7 +32,7 @@ class HubOffset(BankStep):
     Worked by hand: s = 1 and a bank of e_1 and e_2. e_1 has b = log((e + 1) / 2) = 0.6201, -e_1 has
     log((1/e + 1) / 2) = -0.3799.
 
-    The bank is compared along its own `features` principal directions, which at 128 ranks as all
+    The bank is compared along its first `features` principal directions, which at 128 ranks as all
     1,024 do (tests/benchmarks/RESULTS.md) and takes an eighth of the memory.
 
     Source: the inverted softmax of Smith et al. 2017, arXiv 1702.03859, equation 6, whose
@@ -53,7 +53,6 @@ class HubOffset(BankStep):
     weights: Tensor
     directions: Tensor
     mean: Tensor
-    is_first: Tensor
 
     def __init__(
         self,
@@ -77,8 +76,6 @@ class HubOffset(BankStep):
         self.register_buffer("weights", torch.zeros(bank))
         self.register_buffer("directions", torch.zeros(min(features, width), width))
         self.register_buffer("mean", torch.zeros(()))
-        # of both sides only one says so: a side does not know which of the two it is
-        self.register_buffer("is_first", torch.zeros((), dtype=torch.bool))
 
     @property
     def size(self) -> int:
@@ -88,20 +85,17 @@ class HubOffset(BankStep):
     @torch.no_grad()
     def fill(
         self,
-        own: Float[Tensor, "n width"],
-        other: Float[Tensor, "m width"],
-        *,
-        is_first: bool,
+        rows: Float[Tensor, "n width"],
+        other_rows: Float[Tensor, "m width"],
     ) -> None:
-        """Take the first rows of `other` as the bank, and the mean offset of `own`."""
-        self.is_first.fill_(is_first)
-        rows = functional.normalize(other[: self.size].double(), dim=1)
+        """Take the first of `other_rows` as the bank, and the mean offset of `rows`."""
+        bank = functional.normalize(other_rows[: self.size].double(), dim=1)
         # ascending, so that the last are the directions of the largest products
-        vectors = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -len(self.directions) :]
+        vectors = torch.linalg.eigh(bank.T @ bank).eigenvectors[:, -len(self.directions) :]
         self.directions.copy_(vectors.T)
-        self.rows.zero_()[: len(rows)].copy_(rows @ vectors)
-        self.weights.zero_()[: len(rows)] = 1 / len(rows)
-        self.mean.copy_(self._log_mean(functional.normalize(own.to(self.rows), dim=1)).mean())
+        self.rows.zero_()[: len(bank)].copy_(bank @ vectors)
+        self.weights.zero_()[: len(bank)] = 1 / len(bank)
+        self.mean.copy_(self._log_mean(functional.normalize(rows.to(self.rows), dim=1)).mean())
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the tokens, each of one length and with four features more."""
@@ -115,12 +109,10 @@ class HubOffset(BankStep):
             # a rest on axes of its own lengthens a row and adds nothing to a cosine across sides
             rest = (self.limit - minus.square()).clamp(min=0).sqrt()
             none = torch.zeros_like(rest)
-            last = torch.where(
-                self.is_first,
-                torch.cat([minus, constant, rest, none], dim=2),
-                torch.cat([constant, minus, none, rest], dim=2),
-            )
-            return tokens.with_values(torch.cat([units, last], dim=2))
+            last = (minus, constant, rest, none)
+            if side is not self.sides[0]:
+                last = (constant, minus, none, rest)
+            return tokens.with_values(torch.cat([units, *last], dim=2))
 
     def _log_mean(self, units: Float[Tensor, "*rows width"]) -> Float[Tensor, " *rows"]:
         """Return log(mean_j exp(s u . y_j)) / s over the bank."""

@@ -18,6 +18,7 @@ from ...featcache.errors import SpecError
 from ..common.progress import Progress
 from ..inputs.pairs import PairDataset
 from ..runs.embed_stored import embed_rows
+from .initialise import pairs_in_turn
 
 SLOT = "finish"  # of a tower, where the step of `[finish]` stands
 
@@ -96,9 +97,9 @@ class Finish:
             rows_of_side = drawn[: other.size]
             vectors = embed_rows(trained, reader, rows_of_side, side=side, device=device)
             banks.append(torch.from_numpy(vectors).to(device))
-        for step, own, other_bank in zip(steps, banks, reversed(banks), strict=True):
+        for step, bank, other_bank in zip(steps, banks, reversed(banks), strict=True):
             assert isinstance(step, BankStep), "looked at before"
-            step.fill(own, other_bank, is_first=step is steps[0])
+            step.fill(bank, other_bank)
         record: dict[str, Any] = {"bank": [len(bank) for bank in banks]}
         if measured is not None:
             record["validation"] = measured(adapter)
@@ -109,12 +110,9 @@ class Finish:
         self, rows: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " firsts"], Int64[np.ndarray, " seconds"]]:
         """Return all rows of both sides in random order, a text of each image before its second."""
-        random = np.random.default_rng(self.seed)
-        firsts = random.permutation(self.stores.all_firsts(rows))
-        partners = [random.permutation(self.stores.seconds_of[row]) for row in firsts.tolist()]
-        longest = max(map(len, partners))
-        seconds = [own[at] for at in range(longest) for own in partners if at < len(own)]
-        return firsts, np.array(list(dict.fromkeys(seconds)), dtype=np.int64)
+        columns = zip(*pairs_in_turn(self.stores, rows, seed=self.seed), strict=True)
+        firsts, seconds = (np.array(list(dict.fromkeys(column)), np.int64) for column in columns)
+        return firsts, seconds
 
 
 def _with_finish(towers: Mapping[str, Any], finish: Table) -> Table:

@@ -429,18 +429,16 @@ def unit_rows(rows):
 
 def test_a_hub_is_as_much_less_similar_as_by_hand():
     """Of a bank e_1, e_2: e_1 has log((e + 1) / 2) = 0.6201, -e_1 log((1/e + 1) / 2) = -0.3799."""
-    own = unit_rows([(0, 1.0), (0, -1.0)])
+    rows = unit_rows([(0, 1.0), (0, -1.0)])
     images, texts = (build("hub-offset", bank=4, sharpness=1.0, limit=1.0).eval() for _ in range(2))
-    images.fill(own, unit_rows([(0, 3.0), (1, 0.5)]), is_first=True)
-    texts.fill(
-        own, torch.zeros(1, WIDTH), is_first=False
-    )  # a bank of no length: all offsets are alike
-    mean = (0.6201 - 0.3799) / 2
-    first = images(Tokens(own[:, None], torch.ones(2, 1, dtype=torch.bool)), Modality.IMAGE)
-    second = texts(Tokens(own[:1, None], torch.ones(1, 1, dtype=torch.bool)), Modality.TEXT)
+    images.fill(rows, unit_rows([(0, 3.0), (1, 0.5)]))
+    texts.fill(rows, torch.zeros(1, WIDTH))  # a bank of no length: all offsets are alike
+    first = images(Tokens(rows[:, None], torch.ones(2, 1, dtype=torch.bool)), Modality.IMAGE)
+    second = texts(Tokens(rows[:1, None], torch.ones(1, 1, dtype=torch.bool)), Modality.TEXT)
     found = first.values[:, 0] @ second.values[0, 0]
-    torch.testing.assert_close(found, torch.tensor([1.0 - 0.5, -1.0 + 0.5]), atol=1e-4, rtol=0)
-    assert mean == pytest.approx(0.1201)
+    mean = (0.6201 - 0.3799) / 2
+    expected = torch.tensor([1.0 - (0.6201 - mean), -1.0 - (-0.3799 - mean)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     lengths = torch.cat([first.values, second.values]).norm(dim=2)
     torch.testing.assert_close(lengths, torch.full((3, 1), math.sqrt(3.0)))
 
@@ -449,7 +447,7 @@ def test_offsets_of_hubs_have_a_limit_and_directions_lose_nothing_where_all_are_
     random = torch.Generator().manual_seed(3)
     own, other = (torch.randn(30, WIDTH, generator=random) for _ in range(2))
     step = build("hub-offset", bank=20, sharpness=30.0, limit=0.05).double().eval()
-    step.fill(own, other, is_first=False)
+    step.fill(own, other)
     tokens = Tokens(own.double()[:, None], torch.ones(30, 1, dtype=torch.bool))
     found = step(tokens, Modality.TEXT).values[:, 0].numpy()
     units, bank = (
@@ -465,7 +463,6 @@ def test_offsets_of_hubs_have_a_limit_and_directions_lose_nothing_where_all_are_
 def test_an_empty_bank_moves_no_cosine_of_a_row():
     rows = full(rows=3, length=1)
     steps = [build("hub-offset").eval() for _ in IMAGE_TEXT]
-    steps[0].is_first.fill_(True)  # which `fill` says
     images, texts = (
         step(rows, side).values[:, 0] for step, side in zip(steps, IMAGE_TEXT, strict=True)
     )
