@@ -134,7 +134,7 @@ def fit_members(
                 **_keep_best(folder, run_folder.member_folder(folder, seeds.stop), trained[-1]),
                 "student": {
                     "seed": seeds.stop,
-                    "taught_by": _measured(ensemble, validation, task, device),
+                    "taught_by": _measured(teacher, validation, task, device),
                 },
             }
         else:
@@ -231,12 +231,21 @@ def _average(
     adapter = _ensemble(members)
     _, objective, table = load_adapter(members[best])
     save_adapter(folder, adapter, objective, table={**table, MEMBERS: len(members)})
-    measured = _measured(adapter.to(device), validation, task, device)
-    record = {"epoch": 0, "members": len(members), **measured}
+    # as of each member: `best` is without a step of [finish], whose validation is beside it
+    plain = without_bank(adapter.to(device))
+    record = {"epoch": 0, "members": len(members), **_measured(plain, validation, task, device)}
+    finished: dict[str, Any] = {}
+    if plain is not adapter and validation is not None:
+        finished["finish"] = _measured(adapter, validation, task, device)
     with RunLog(folder, tensorboard=False) as log:
         log.go_on(epochs=0, next_step=0)
         log.append(record)
-    return {"best": record, "ensemble": "average", "num_parameters": count_parameters(adapter)}
+    return {
+        "best": record,
+        **finished,
+        "ensemble": "average",
+        "num_parameters": count_parameters(adapter),
+    }
 
 
 def _ensemble(members: Sequence[Path]) -> Adapter:

@@ -200,3 +200,21 @@ def test_a_stop_in_the_finish_loses_nothing_of_the_best_weights(home, monkeypatc
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
     assert resumed.report["finish"] == whole.report["finish"]
     assert resumed.report["best"]["epoch"] == 1
+
+
+def test_several_seeds_are_compared_without_their_finish(home):
+    """Offsets alone would make an average better than its members."""
+    settings = {"preset": "linear", "seeds": 2}
+    overrides = ("train.epochs=2", "train.validation=0.25")
+    plain = quick_train(home, ensemble="average", overrides=overrides, **settings)
+    expected = plain.report["best"]["validation"]
+    overrides = (*overrides, *FINISH)
+    average = quick_train(home, ensemble="average", overrides=overrides, **settings)
+    assert average.report["best"]["validation"] == expected
+    assert average.report["finish"]["validation"] != expected
+    taught = quick_train(home, ensemble="distil", overrides=overrides, **settings)
+    assert taught.report["student"]["taught_by"]["validation"] == expected
+    evaluated = retrieve.RetrieveSpec(
+        home=home, run=average.folder.name, split="test", k=5, device="cpu"
+    )
+    assert retrieve.run(evaluated).report["metrics"]["text_to_image"]["recall"]["5"]["value"] > 0
