@@ -102,7 +102,9 @@ class _SpecParts(TypedDict):
     task: NotRequired[dict[str, Any]]
     fit: NotRequired[dict[str, Any]]
     start: NotRequired[dict[str, Any]]
+    finish: NotRequired[dict[str, Any]]
     unpaired: NotRequired[dict[str, Any]]
+    distil: NotRequired[dict[str, Any]]
     preset: NotRequired[str]  # its name
     protocol: NotRequired[str]  # of a fine-tuning, as are `classes` and `began_with`
     classes: NotRequired[list[str]]
