@@ -31,6 +31,8 @@ EXCUSED = {
         ),
         "needs a dataset of classes; runs on a small one in test_probe.py and test_fine_tune.py",
     ),
+    "lightalign train-adapter --preset sotalign --unpaired-images photos/train "
+    "--unpaired-texts news/train": "needs stores of two further datasets; runs in test_unpaired.py",
     "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
     "--set train.batch_size=4096": "starts processes, as the slow tests of test_distributed.py do",
 }
