@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ...adapters.adapter import Adapter, build_adapter, outline_adapter
+from ...adapters.adapter import STEPS, Adapter, build_adapter, outline_adapter
 from ...adapters.checkpoint import save_adapter
 from ...adapters.objective import Objective
 from ...adapters.preset import BOTH
@@ -47,15 +47,17 @@ class Finish:
         self.towers: Table | None = None
         if "finish" not in table:
             return
-        self.towers = _with_finish(table["towers"], table["finish"])
+        finish = table["finish"]
+        # by the part first: options of another kind of step would be missed or refused otherwise
+        is_named = isinstance(finish, Mapping) and isinstance(finish.get("part"), str)
+        if not is_named or not issubclass(STEPS.load(finish["part"]), BankStep):
+            raise SpecError(
+                "[finish] needs a step that takes a bank, such as by --set finish.part=hub-offset; "
+                f"found {finish}"
+            )
+        self.towers = _with_finish(table["towers"], finish)
         # nothing is allocated: a wrong option is refused before hours of training
-        outline = outline_adapter(self.towers, widths=adapter.stream_widths)
-        for names in outline.paths.values():
-            if not isinstance(outline.steps[names[-1]], BankStep):
-                raise SpecError(
-                    f"[finish] needs a step that takes a bank, such as hub-offset; found "
-                    f"{table['finish']}"
-                )
+        outline_adapter(self.towers, widths=adapter.stream_widths)
 
     def run(
         self,

@@ -97,8 +97,9 @@ def test_the_default_is_finished_and_the_old_one_is_not(home):
     ("overrides", "message"),
     [
         (("finish.part=norm",), "needs a step that takes a bank"),
+        (("finish.part=linear",), "needs a step that takes a bank"),
         (("finish.part=hub-ofset",), "no step named 'hub-ofset'; close: \\['hub-offset'\\]"),
-        (("finish.bank=4",), "must be a table that names its part"),
+        (("finish.bank=4",), "such as by --set finish.part=hub-offset; found {'bank': 4}"),
         ((*FINISH, "finish.sharpness=0"), r"sharpness must be in \(0, 50\], found 0"),
         ((*FINISH, "finish.rows=4"), "rows"),
         (("finish=hub-offset",), r"\[finish\] must be a table"),
