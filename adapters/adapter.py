@@ -1,6 +1,6 @@
 """An adapter maps the features of each of two sides alone into one shared space.
 
-The sides are images and texts, or two texts of different encoders.
+The sides are of two modalities, such as images and texts, or of one by two encoders.
 
 Axis names: `batch` rows, `tokens` positions after padding, `width` features of one token, `embed`
 features of an embedding.

@@ -21,6 +21,7 @@ NO_FUSION = "none"
 SUFFIX = "-fusion"
 DEFAULT = "lightalign/base"
 DEFAULT_OF_FUSIONS = "lightalign/fusion"
+PLACES = {"first": "image", "second": "text"}  # of any two sides, and what parts call them
 TEXT_TEXT = "text_text"  # the table of what is otherwise where both sides are texts
 
 
@@ -99,7 +100,7 @@ def with_places(table: Table, sides: Sides) -> Table:
     """
     if sides == IMAGE_TEXT:
         return table
-    place_of = dict(zip((side.value for side in sides), ("first", "second"), strict=True))
+    place_of = dict(zip((side.value for side in sides), PLACES, strict=True))
     changed = dict(table)
     for name, option in (("fit", "target"), ("start", "target"), ("objective", "teacher")):
         asked = table.get(name, {}).get(option)

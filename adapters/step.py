@@ -81,3 +81,24 @@ class FittedStep(Step):
 
         A row is the one token that a step after a pool reads.
         """
+
+
+class BankStep(Step):
+    """Step behind both towers that looks at what they make of training rows once, after a training.
+
+    `[finish]` of a preset adds it. What it takes it holds in buffers; until then it may do anything
+    that has its shapes.
+    """
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Return how many rows of the other side it takes at most."""
+
+    @abstractmethod
+    def fill(
+        self,
+        rows: Float[Tensor, "n width"],
+        other_rows: Float[Tensor, "m width"],
+    ) -> None:
+        """Take what the towers make of training rows of the step's side and of the other one."""

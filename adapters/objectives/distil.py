@@ -8,11 +8,11 @@ from torch.nn import functional
 from ...featcache.errors import SpecError
 from ...featcache.registry import unknown_name
 from ..objective import Loss, Objective, PairBatch, at_least_float32
+from ..preset import PLACES
 from .clip import Clip
 
 TEACHERS = ("text", "image", "both")
 STUDENTS = ("across", "within")
-_PLACES = {"first": "image", "second": "text"}
 
 
 class Distil(Objective):
@@ -72,9 +72,9 @@ class Distil(Objective):
                 "weight must be at least 0 and temperature positive, found "
                 f"{weight} and {temperature}"
             )
-        if teacher not in {*TEACHERS, *_PLACES}:
+        if teacher not in {*TEACHERS, *PLACES}:
             raise unknown_name("teacher", teacher, TEACHERS)
-        teacher = _PLACES.get(teacher, teacher)
+        teacher = PLACES.get(teacher, teacher)
         if student not in STUDENTS:
             raise unknown_name("student", student, STUDENTS)
         self.weight = weight

@@ -4,10 +4,10 @@ import numpy as np
 
 from ...featcache.errors import SpecError
 from ...featcache.registry import unknown_name
+from ..preset import PLACES
 from ..solver import LinearMap, LinearSolver, Moments
 
 TARGETS = ("image", "text")
-_PLACES = {"first": "image", "second": "text"}
 
 
 class Ridge(LinearSolver):
@@ -32,10 +32,10 @@ class Ridge(LinearSolver):
     def __init__(self, *, alpha: float = 1.0, target: str = "text") -> None:
         if alpha < 0:
             raise SpecError(f"alpha is at least 0, found {alpha}")
-        if target not in {*TARGETS, *_PLACES}:
+        if target not in {*TARGETS, *PLACES}:
             raise unknown_name("target", target, TARGETS)
         self.alpha = alpha
-        self.target = _PLACES.get(target, target)
+        self.target = PLACES.get(target, target)
 
     def solve(self, moments: Moments, out: int) -> tuple[LinearMap, LinearMap]:
         """Return the prediction, and the identity for its target; `out` is the target's width."""

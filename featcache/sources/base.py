@@ -109,7 +109,7 @@ class Split(ABC):
 
     @abstractmethod
     def pairs(self) -> Links:
-        """Return which images and texts belong together, with classes and grades."""
+        """Return which items belong together, such as images and texts, with classes and grades."""
 
     def content(self) -> str | None:
         """Return a hash of the images, or None where their file sizes stand for them."""
@@ -178,7 +178,7 @@ class Source:
         return items.ids(modality) if modality in items.modalities else ()
 
     def pairs(self, split: str) -> Links:
-        """Return which images and texts of one split belong together.
+        """Return which items of one split belong together, such as images and texts.
 
         Raises:
             UnknownNameError: The dataset has no such split.

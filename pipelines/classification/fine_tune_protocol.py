@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int64
 from ...adapters.adapter import Adapter
 from ...adapters.checkpoint import load_adapter, save_adapter
 from ...adapters.class_head import ClassHead, save_head
+from ...adapters.without_bank import table_without_bank, without_bank
 from ...featcache import atomic_files
 from ...featcache.config import Table, to_table
 from ...featcache.types import Modality
@@ -44,7 +45,9 @@ class Protocol(ABC):
         self.spec = spec
         self.train = train
         self.device = start.device
-        self.adapter, self.objective, self.table = load_adapter(start.folder)
+        adapter, self.objective, table = load_adapter(start.folder)
+        # a bank is of the weights as they were
+        self.adapter, self.table = without_bank(adapter), table_without_bank(table)
         self.adapter.to(self.device)
         self.warnings: list[str] = []
         self.curves: list[dict[str, Any]] = []

@@ -118,7 +118,7 @@ class Probing:
 
     def _features(self, name: str, rows: LabelledImages) -> Float32[np.ndarray, "n width"]:
         embeds = name == "embedding"
-        width = self.run_of.adapter.out_width if embeds else rows.reader.description.width
+        width = self.run_of.plain_adapter.out_width if embeds else rows.reader.description.width
         # scikit-learn copies what it is given, and an allocation that fails late loses the whole
         # probe
         needed, free = _COPIES * len(rows) * width * 4, free_memory()
@@ -130,7 +130,7 @@ class Probing:
         if not embeds:
             return rows.pooled(rows.rows)
         return embed_rows(
-            self.run_of.adapter,
+            self.run_of.plain_adapter,
             rows.reader,
             rows.rows,
             side=Modality.IMAGE,

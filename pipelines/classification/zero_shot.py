@@ -72,7 +72,8 @@ def run(spec: ZeroShotSpec, progress: Progress = SILENT) -> ZeroShotReport:
     # names that people use belong to the family, whatever a user called the dataset
     family = kind_of(spec.home, described.dataset, described.split, described.source)
     spoken = [spoken_names(prompts, family, images.names) for prompts in all_prompts]
-    embedder = Embedder(evaluated.folder, device=spec.device, weights=spec.weights)
+    # prompts of classes are no queries like those that the offsets were learnt on
+    embedder = Embedder(evaluated.folder, device=spec.device, weights=spec.weights, offsets=False)
     embeddings = embed_rows(
         embedder.adapter, images.reader, images.rows, device=embedder.device, progress=progress
     )

@@ -33,6 +33,7 @@ def training_keys() -> Keys:
         "fit.OPTION": "Part or option of a training in closed form.",
         "start.OPTION": "Part or option of a closed form before the first step.",
         "unpaired.teacher.OPTION": "Part or option of the closed form that unpaired items have.",
+        "finish.OPTION": "Part or option of a step behind both towers, filled after the last step.",
     }
     keys = [(key, _field(key, help)) for key, help in parts.items()]
     keys += [(key, _field(key)) for key in ("title", "source", "check.NAME", "task.OPTION")]

@@ -72,7 +72,7 @@ def embed_bank(
     """Return the embeddings of the bank of each side, by its name."""
     return {
         side.value: embed_rows(
-            evaluated.adapter,
+            evaluated.plain_adapter,
             bank_rows.reader,
             bank_rows.rows,
             side=side,

@@ -80,7 +80,12 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         folded = FoldedRetrieval(task, spec.folds, links=paired.pairs)
         metrics["folds"] = folded.run(embeddings)
     if spec.scoring != COSINE:
-        other = _scored(spec, evaluated, embeddings, bank, progress, links=paired.pairs)
+        plain = embeddings
+        if evaluated.plain_adapter is not evaluated.adapter:
+            # what takes hubs away by itself would take them away twice
+            adapter = evaluated.plain_adapter
+            plain = embed_pairs(adapter, paired, device=evaluated.device, progress=progress)
+        other = _scored(spec, evaluated, plain, bank, progress, links=paired.pairs)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
     usual_rule = spec.same_text == NEGATIVE

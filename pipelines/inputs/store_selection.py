@@ -586,8 +586,8 @@ def _sides_named(
                 _check_modality(asked.encoder, side.modality, home=home)
             elif not isinstance(side, Modality):
                 raise SpecError(
-                    f"between two encoders of {side.modality}s both are named, such as by "
-                    f"--encoder {side.value}=NAME"
+                    f"between two encoders of {reader_of(side.modality).plural} both are named, "
+                    f"such as by --encoder {side.value}=NAME"
                 )
     return by_stream({side: streams.get(side.value, anything) for side in sides})
 
@@ -1023,11 +1023,12 @@ def _require_pairs(home: Path, query: StoreQuery, entries: Iterable[StoreEntry])
         lacking = [modality for modality in modalities if not len(pairs.ids_of(modality))]
         if store.split == query.split and lacking:
             there = " and ".join(
-                f"{modality}s" for modality in pairs.ids if len(pairs.ids[modality])
+                reader_of(modality).plural for modality in pairs.ids if len(pairs.ids[modality])
             )
+            wanted = reader_of(lacking[0]).plural
             raise StoreNotFoundError(
-                f"dataset {store.dataset!r} has {there} and no {lacking[0]}s, so there are no "
-                f"pairs to align or to retrieve: name a dataset with {lacking[0]}s, see "
+                f"dataset {store.dataset!r} has {there} and no {wanted}, so there are no "
+                f"pairs to align or to retrieve: name a dataset with {wanted}, see "
                 "`lightalign list datasets`"
             )
         refuse_graded(pairs, store.dataset, home=home)

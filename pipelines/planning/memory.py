@@ -117,8 +117,9 @@ class StepMemory:
 
     def __init__(self, planned: PlannedStep) -> None:
         unpaired = planned.unpaired
-        self._unpaired = None if unpaired is None else StepMemory(unpaired)
-        self._unpaired_size = None if unpaired is None else unpaired.options.batch_size
+        self._unpaired: tuple[StepMemory, int] | None = None
+        if unpaired is not None:
+            self._unpaired = StepMemory(unpaired), unpaired.options.batch_size
         planned = planned if planned.is_unpaired else planned.paired
         self._modules = modules = planned.modules(_CPU)
         self._queue = queue = planned.options.queue
@@ -154,10 +155,11 @@ class StepMemory:
         rows = self._planned.shape.rows(batch_size)
         moments = self._in_chunks(rows, chunk_size) if chunk_size else self._in_one(rows)
         peak = max(moments, key=lambda moment: moment.total)
-        if self._unpaired is None or self._unpaired_size is None:
+        if self._unpaired is None:
             return peak
         # one after the other, but the features of both are at hand
-        other = self._unpaired.peak(self._unpaired_size, chunk_size)
+        unpaired, size = self._unpaired
+        other = unpaired.peak(size, chunk_size)
         features = max if chunk_size else int.__add__
         larger = max(peak, other, key=lambda part: part.total)
         return replace(larger, features=features(peak.features, other.features), pooled=peak.pooled)

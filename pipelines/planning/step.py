@@ -41,7 +41,7 @@ from .spec import PlanSpec
 class InputShape:
     """Shape of one row of each side, as a step reads it.
 
-    Between two text encoders the texts of the first side stand in the place of the images.
+    What is said of images is of items of the first side, what is said of texts of the second.
 
     Attributes:
         tokens: Tokens of an image and of a text.

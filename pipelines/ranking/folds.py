@@ -61,7 +61,7 @@ class FoldedRetrieval:
         """Return the recalls of both directions and their sum, each a mean over the folds.
 
         Raises:
-            SpecError: There are fewer images than folds, or both sides are texts.
+            SpecError: There are fewer images than folds, or both sides are of one modality.
         """
         folds = split_folds(embeddings, self.count, links=self.links)
         by_fold = [
@@ -95,7 +95,7 @@ def split_folds(
     fold that is right here because it says the same stays there.
 
     Raises:
-        SpecError: There are fewer images than folds, or both sides are texts.
+        SpecError: There are fewer images than folds, or both sides are of one modality.
     """
     if embeddings.same_items:
         raise SpecError(

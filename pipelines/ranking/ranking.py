@@ -80,8 +80,8 @@ def both_directions(embeddings: PairedEmbeddings) -> tuple[Direction, Direction]
     """Return the retrieval from the second side to the first, and back.
 
     Rows of one side with the same id are one item: the first of them stays, with the right answers
-    of all. Between two text encoders row i of the gallery is query i itself, and a text without any
-    other of its image is no query.
+    of all. Between two encoders of one modality row i of the gallery is query i itself; one that
+    nothing else belongs to, as a text without any other of its image, is no query.
     """
     unique = without_repeats(embeddings)
     vectors = unique.second, unique.first
@@ -235,7 +235,7 @@ def _groups(
     relevance = embeddings.seconds_of_first
     firsts = np.repeat(np.arange(len(relevance)), relevance.counts)
     seconds = relevance.rows
-    if embeddings.same_items:  # row i of both sides is the same text
+    if embeddings.same_items:  # row i of both sides is the same item
         firsts = np.concatenate([firsts, np.arange(len(relevance))])
         seconds = np.concatenate([seconds, np.arange(len(relevance))])
     of_first = np.arange(len(relevance))

@@ -34,7 +34,8 @@ _EVERY_RANK = 100  # up to here the curve has a point for each k, beyond for eac
 class Retrieval:
     """Measure recalls, precision and ranks, text to image and image to text.
 
-    Between two text encoders: from each side to the other, for another text of the same image.
+    Between other sides: from each to the other; where both are of one modality, as of two text
+    encoders, for another text of the same image.
 
     Args:
         k: Largest rank of the curve; a smaller gallery cuts it.
@@ -126,7 +127,7 @@ class Retrieval:
     def run(self, embeddings: PairedEmbeddings) -> dict[str, Any]:
         """Return a table of each direction, and `recall_sum`; numbers as `Number.table` has them.
 
-        Between two text encoders the directions are called after their sides.
+        The directions are called after their sides.
         """
         return self.examine(embeddings)[0]
 

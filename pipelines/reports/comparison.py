@@ -15,7 +15,7 @@ from ..runs import run_folder
 from ..runs.log_reading import read_log
 from ..runs.schemas import check_evaluation
 from ..training.tasks import Curve
-from .run_list import numbers_of, way_out
+from .run_list import validation_numbers, way_out
 
 _TRAINING_LOSS = Curve("Training loss", "loss", "loss")
 
@@ -163,7 +163,7 @@ def training_curves(parts: Sequence[RunPart]) -> list[dict[str, Any]]:
         validations = [
             {**line.get("validation", {}), "epoch": line["epoch"]} for line in part.epochs
         ]
-        curve = numbers_of(part.report["spec"]).curve
+        curve = validation_numbers(part.report["spec"]).curve
         for plot, records in ((_TRAINING_LOSS, part.epochs), (curve, validations)):
             if plot is None:
                 continue

@@ -215,10 +215,10 @@ def _headlines(
             if isinstance(table, Mapping) and _first_recall(table)
         }
     validation = report.get("best", {}).get("validation", {})
-    return numbers_of(report["spec"]).headlines(validation) if validation else {}
+    return validation_numbers(report["spec"]).headlines(validation) if validation else {}
 
 
-def numbers_of(spec: Mapping[str, Any]) -> Numbers:
+def validation_numbers(spec: Mapping[str, Any]) -> Numbers:
     """Return how the validation of a run is shown, by its spec: as its task or protocol says.
 
     Raises:

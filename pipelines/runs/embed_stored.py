@@ -72,7 +72,7 @@ def embed_pairs(
 ) -> PairedEmbeddings:
     """Return the embeddings of some images (all if none are named) and of all their texts.
 
-    Between two text encoders: of all texts of these images, on both sides.
+    Between two encoders of texts: of all texts of these images, on both sides.
 
     Raises:
         DivergedError: An embedding is not finite.

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from ...adapters.checkpoint import load_adapter
+from ...adapters.without_bank import without_bank
 from ...featcache.config import Table, canonical_json
 from ...featcache.encoders.base import Encoder
 from ...featcache.encoders.card import parse_card
@@ -88,6 +89,8 @@ class Embedder:
         folder: The run folder; nothing else is needed but the encoders' weights.
         device: `auto`, `cpu` or `cuda`.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+        offsets: Whether embeddings hold the offsets of hubs of a run that has them (`[finish]`),
+            which is for ranking; `False` is for classes and for similarities of one side.
 
     Raises:
         RunNotFoundError: The folder holds no trained adapter.
@@ -103,11 +106,12 @@ class Embedder:
         *,
         device: str = "auto",
         weights: Mapping[str, Path] | None = None,
+        offsets: bool = True,
     ) -> None:
         self.folder = folder
         self.device = resolve_device(device)
         adapter, _, _ = load_adapter(folder)
-        self.adapter = adapter.to(self.device)
+        self.adapter = (adapter if offsets else without_bank(adapter)).to(self.device)
         self._table = run_folder.read_spec(folder)
         if "encoders" not in self._table:
             raise SpecError(

@@ -102,7 +102,9 @@ class _SpecParts(TypedDict):
     task: NotRequired[dict[str, Any]]
     fit: NotRequired[dict[str, Any]]
     start: NotRequired[dict[str, Any]]
+    finish: NotRequired[dict[str, Any]]
     unpaired: NotRequired[dict[str, Any]]
+    distil: NotRequired[dict[str, Any]]
     preset: NotRequired[str]  # its name
     protocol: NotRequired[str]  # of a fine-tuning, as are `classes` and `began_with`
     classes: NotRequired[list[str]]
@@ -122,7 +124,8 @@ class RunSpec(_SpecParts):
     """Content of `run.toml`: all keys that a training or a fine-tuning writes.
 
     `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
-    `[objective]`, `[task]`, `[fit]`, `[start]` and `[unpaired]` are those of a preset.
+    `[objective]`, `[task]`, `[fit]`, `[start]`, `[finish]`, `[unpaired]` and `[distil]` are those
+    of a preset.
     """
 
     stores: StoresRecord

@@ -9,6 +9,7 @@ import torch
 
 from ...adapters.adapter import Adapter
 from ...adapters.checkpoint import load_adapter
+from ...adapters.without_bank import without_bank
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.hardware import resolve_device
 from ...featcache.types import Side, Sides
@@ -86,6 +87,11 @@ class TrainedRun:
         """Return the trained adapter, on the device."""
         adapter, _, _ = load_adapter(self.folder)
         return adapter.to(self.device)
+
+    @cached_property
+    def plain_adapter(self) -> Adapter:
+        """Return the adapter without what `[finish]` put behind its towers; see `without_bank`."""
+        return without_bank(self.adapter)
 
     def _recorded(self, side: Side) -> list[SideQuery]:
         """Return the query for each stream of a side, as the run records it."""

@@ -31,7 +31,7 @@ def make_scorers(
     legs = {}
     for side, query in sides.items():
         assert evaluated is not None, "sides are those of a run"
-        embed = partial(embed_rows, evaluated.adapter, side=side, device=evaluated.device)
+        embed = partial(embed_rows, evaluated.plain_adapter, side=side, device=evaluated.device)
         legs[side] = TextEmbedder(query, embed)
         scorers.append(Scorer(side.value, legs[side], legs[side]))
     if len(legs) > 1:

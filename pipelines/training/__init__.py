@@ -1,8 +1,8 @@
 """Train a light adapter on the features of two stores.
 
 `plan` resolves a spec into all that a training needs, `train` carries it out, and `trainer` is the
-loop: batches from the cache, one objective, the best weights by validation. A closed form needs no
-loop; several processes may share one.
+loop: batches from the cache, one of `tasks`, the best weights by its validation. A closed form
+needs no loop; several processes may share one, and `members` trains several seeds.
 """
 
 from typing import TYPE_CHECKING

@@ -55,6 +55,7 @@ class TrainingState:
         seconds: Wall-clock time so far.
         seconds_waiting: Time of it in which the next batch was not ready.
         log: Lines, bytes and checksum of the log; None in states of earlier versions.
+        is_finishing: Whether all epochs are done, and the modules of the state are the best ones.
     """
 
     epoch: int = 0
@@ -69,6 +70,13 @@ class TrainingState:
     seconds: float = 0.0
     seconds_waiting: float = 0.0
     log: LogPromise | None = None
+    is_finishing: bool = False
+
+    def begin_finish(self) -> None:
+        """Remember that the best weights are in the state itself, and their files may change."""
+        self.is_finishing = True
+        names = {run_folder.SPEC} & set(self.best_files)
+        self.best_files = {name: self.best_files[name] for name in names}
 
     def promise_best(self, folder: Path) -> None:
         """Remember what the files of the best weights are, once they are written."""

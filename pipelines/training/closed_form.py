@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ...adapters.adapter import build_adapter, count_parameters
+from ...adapters.adapter import Adapter, build_adapter, count_parameters
 from ...adapters.checkpoint import save_adapter
 from ...adapters.objective import build_objective
 from ...adapters.solver import AnchorSolver, LinearSolver, build_solver
 from ...adapters.steps.heads import Heads
-from ...adapters.steps.kernel_map import KernelMap
 from ...adapters.steps.relative import Relative
 from ...featcache.errors import SpecError
 from ..common.progress import Progress
 from ..inputs.image_text import join_stores
+from .finish import Finish
 from .first_tokens import check_first_tokens
-from .initialise import SLOT, ClosedFormLayers, fit_steps
+from .initialise import SLOT, ClosedFormLayers, fit_steps, pairs_in_turn
 from .log import RunLog
 from .options import TrainPlan
 from .tasks import PairedTask, task_of
@@ -72,6 +72,7 @@ class ClosedForm:
         if any(isinstance(step, Heads) for step in self.slots.steps):
             raise SpecError("[fit] trains nothing, and heads would stay random: use [start]")
         self.objective = build_objective(plan.table["objective"])
+        self.finish = Finish(plan.table, self.adapter, self.stores, seed=seed)
 
     def fit(self, folder: Path, progress: Progress, *, tensorboard: bool = False) -> dict[str, Any]:
         """Solve, save the adapter in the run folder, and return what happened.
@@ -88,18 +89,27 @@ class ClosedForm:
             num_pairs = self._fill_anchors(self.solver)
         else:
             assert isinstance(self.solver, LinearSolver), "there are two kinds"
-            self._set_kernel_anchors()
+            self.slots.set_anchors(self.rows, seed=self.seed)
             num_pairs = self.slots.fill(self.solver, self.rows, progress)
         save_adapter(folder, self.adapter, self.objective, table=self.plan.table)
         record: dict[str, Any] = {"epoch": 0, "pairs": num_pairs}
         if self.validation is not None:
-            embeddings = self.validation.embed(self.adapter, device=self.device)
-            record["validation"] = self.task.measure(embeddings)
+            record["validation"] = self._measured(self.adapter)
         with RunLog(folder, tensorboard=tensorboard, numbers=self.task) as log:
             log.go_on(epochs=0, next_step=0)
             log.append(record)
+        finished = self.finish.run(
+            folder,
+            self.objective,
+            self.rows,
+            table=self.plan.table,
+            measured=None if self.validation is None else self._measured,
+            device=self.device,
+            progress=progress,
+        )
         return {
             "best": record,
+            **finished,
             "selected_by": "closed form",
             "num_parameters": count_parameters(self.adapter),
             "num_images": len(self.rows),
@@ -110,6 +120,10 @@ class ClosedForm:
             "warnings": warnings,
             "seconds": time.perf_counter() - began,
         }
+
+    def _measured(self, adapter: Adapter) -> dict[str, Any]:
+        assert self.validation is not None, "asked before"
+        return self.task.measure(self.validation.embed(adapter, device=self.device))
 
     def check_features(self) -> list[str]:
         """Return a line for each tower that reads first tokens that are the same in all rows.
@@ -134,24 +148,10 @@ class ClosedForm:
             slot.anchors.copy_(torch.from_numpy(anchors))
         return len(images)
 
-    @torch.no_grad()
-    def _set_kernel_anchors(self) -> None:
-        """Give slots that compare by a kernel their anchors: all items of a side, or drawn ones."""
-        kernels = [step for step in self.slots.steps if isinstance(step, KernelMap)]
-        if not kernels:
-            return
-        columns = zip(*self._pairs_in_turn(), strict=True)
-        for step, reader, column, side in zip(
-            kernels, self.stores.sources, columns, self.stores.pair.sides, strict=True
-        ):
-            items = list(dict.fromkeys(column))[: len(step.anchors)]
-            features = self.slots.features_before(reader, np.array(items), side)
-            step.anchors.zero_()[: len(items)].copy_(torch.from_numpy(features))
-
     def _draw_pairs(
         self, count: int
     ) -> tuple[Int64[np.ndarray, " count"], Int64[np.ndarray, " count"]]:
-        pairs = self._pairs_in_turn()
+        pairs = pairs_in_turn(self.stores, self.rows, seed=self.seed)
         if count > len(pairs):
             raise SpecError(
                 f"{count} anchors are asked for, and there are {len(pairs)} training pairs: set "
@@ -159,15 +159,3 @@ class ClosedForm:
             )
         drawn = np.array(pairs[:count], dtype=np.int64)
         return drawn[:, 0], drawn[:, 1]
-
-    def _pairs_in_turn(self) -> list[tuple[int, int]]:
-        """Return all pairs in random order, each image once before any comes twice."""
-        random = np.random.default_rng(self.seed)
-        images = random.permutation(self.stores.all_firsts(self.rows)).tolist()
-        texts = [random.permutation(self.stores.seconds_of[image]).tolist() for image in images]
-        return [
-            (image, image_texts[number])
-            for number in range(max(map(len, texts)))
-            for image, image_texts in zip(images, texts, strict=True)
-            if number < len(image_texts)
-        ]

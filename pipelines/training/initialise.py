@@ -59,26 +59,46 @@ class ClosedFormLayers:
         """Fill both slots with linear maps and return how many pairs they are of.
 
         A head among others takes as many features as the method has, and has zeros in the rest.
-        The pairs are those of the images `rows`. A `kernel-map` has its anchors already.
+        The pairs are those of the images `rows`. What compares by a kernel has its anchors
+        already, by `set_anchors`.
 
         Raises:
             SpecError: The method cannot give as many features as a slot has.
         """
-        filled = [_solved(step) for step in self.steps]
         # of either slot: both towers end in one width
-        out = filled[0].out_features
+        out = _solved(self.steps[0]).out_features
         if isinstance(self.steps[0], Heads):
-            out = min(out, *(layer.in_features for layer in filled))
+            out = min(out, *(_width_of_solved(step) for step in self.steps))
         maps, count = self._solve(solver, out, rows, progress)
         for step, linear_map in zip(self.steps, maps, strict=True):
             _fill(step, linear_map)
         return count
 
+    @torch.no_grad()
+    def set_anchors(self, rows: Int64[np.ndarray, " n"], *, seed: int) -> None:
+        """Give slots that compare by a kernel their anchors: all items of a side, or drawn ones.
+
+        The items are those of the pairs of the images `rows`.
+        """
+        kernels = [kernel for step in self.steps if (kernel := _kernel(step)) is not None]
+        if not kernels:
+            return
+        columns = zip(*pairs_in_turn(self.stores, rows, seed=seed), strict=True)
+        for kernel, reader, column, side in zip(
+            kernels, self.stores.sources, columns, self.stores.pair.sides, strict=True
+        ):
+            items = list(dict.fromkeys(column))[: len(kernel.anchors)]
+            kernel.set_anchors(
+                torch.from_numpy(self.features_before(reader, np.array(items), side)).to(
+                    kernel.anchors.device
+                )
+            )
+
     def _solve(
         self, solver: LinearSolver, out: int, rows: Int64[np.ndarray, " n"], progress: Progress
     ) -> tuple[Sequence[LinearMap], int]:
         """Return the maps of both slots, and how many pairs they are of."""
-        kernels = [step for step in self.steps if isinstance(step, KernelMap)]
+        kernels = [kernel for step in self.steps if (kernel := _kernel(step)) is not None]
         if not kernels:
             widths = [_solved(step).in_features for step in self.steps]
             moments = self._moments(rows, widths, progress, averages=solver.averages)
@@ -131,11 +151,13 @@ class ClosedFormLayers:
     ) -> Float[np.ndarray, "n features"]:
         """Return of these rows what the matrix of a slot is multiplied by."""
         features = self.features_before(reader, rows, side)
-        if not isinstance(step, KernelMap):
+        kernel = _kernel(step)
+        if kernel is None:
             return features
-        anchors = kernel_anchors(step)
+        anchors = kernel_anchors(kernel)
+        turned = kernel.turned(torch.from_numpy(features).to(kernel.anchors.device)).cpu()
         values = [
-            arc_cosine(torch.from_numpy(features[start : start + ROWS]).double(), anchors)
+            arc_cosine(turned[start : start + ROWS].double(), anchors)
             for start in range(0, len(features), ROWS)
         ]
         return torch.cat(values).numpy()
@@ -190,13 +212,14 @@ def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
     name = adapter.paths[side][-1]
     step = adapter.steps[name]
     needed = "linear"
+    by_kernel = isinstance(solver, LinearSolver) and solver.by_kernel
     kinds: tuple[type[Step], ...] = (Linear, Heads)
     if isinstance(solver, AnchorSolver):
         needed, kinds = "relative", (Relative,)
     elif isinstance(solver, LinearSolver) and solver.weighs:
         needed, kinds = "weighted-unit", (WeightedUnit,)
-    elif isinstance(solver, LinearSolver) and solver.by_kernel:
-        needed, kinds = "kernel-map", (KernelMap,)
+    elif by_kernel:
+        needed, kinds = "kernel-map", (KernelMap, Heads)
     if name.partition("/")[2] != SLOT or not isinstance(step, kinds):
         raise SpecError(
             f"this training-free method fills the slot {SLOT!r}, a {needed} step at the end of "
@@ -207,6 +230,11 @@ def _slot(adapter: Adapter, side: Side, solver: Solver) -> Step:
         raise SpecError(f"slot {SLOT!r} needs a bias: a training-free method centres the features")
     if isinstance(step, Heads) and step.solved is None:
         raise SpecError(f"slot {SLOT!r} has no head in closed form: it must say solved = 1.0, say")
+    if isinstance(step, Heads) and by_kernel != (_kernel(step) is not None):
+        raise SpecError(
+            f"the solved head of slot {SLOT!r} compares with anchors where its method is "
+            "kernel-cca, and only there: name anchors = 2048, say, or another method"
+        )
     assert isinstance(step, Step), "looked at above"
     return step
 
@@ -225,8 +253,22 @@ def require_own(name: str, side: Side) -> None:
 def _solved(step: Step) -> nn.Linear:
     """Return the matrix of a slot that a closed form gives."""
     layer = step.solved if isinstance(step, Heads) else step.linear
+    if isinstance(layer, KernelMap):
+        layer = layer.linear
     assert isinstance(layer, nn.Linear), "looked at before"
     return layer
+
+
+def _kernel(step: Step) -> KernelMap | None:
+    """Return what of a slot compares by a kernel."""
+    part = step.solved if isinstance(step, Heads) else step
+    return part if isinstance(part, KernelMap) else None
+
+
+def _width_of_solved(step: Step) -> int:
+    """Return how many features a closed form reads: of anchors, those that are there."""
+    kernel = _kernel(step)
+    return _solved(step).in_features if kernel is None else len(kernel_anchors(kernel))
 
 
 @torch.no_grad()
@@ -241,6 +283,21 @@ def _fill(step: Step, solution: LinearMap) -> None:
         step.weights.copy_(torch.from_numpy(solution.weights))
 
 
+def pairs_in_turn(
+    stores: PairDataset, rows: Int64[np.ndarray, " n"], *, seed: int
+) -> list[tuple[int, int]]:
+    """Return all pairs of images in random order, each image once before any comes twice."""
+    random = np.random.default_rng(seed)
+    images = random.permutation(stores.all_firsts(rows)).tolist()
+    texts = [random.permutation(stores.seconds_of[image]).tolist() for image in images]
+    return [
+        (image, image_texts[number])
+        for number in range(max(map(len, texts)))
+        for image, image_texts in zip(images, texts, strict=True)
+        if number < len(image_texts)
+    ]
+
+
 class ClosedFormInit:
     """Fit steps that look at the training rows, and fill heads in closed form by `[start]`.
 
@@ -248,6 +305,7 @@ class ClosedFormInit:
         table: The preset.
         adapter: Its adapter.
         stores: Where the features are.
+        seed: Of the anchors that are drawn where there are more items.
 
     Raises:
         SpecError: `[start]` names no linear solver or finds no head to fill, or there is such a
@@ -255,9 +313,10 @@ class ClosedFormInit:
         UnknownNameError: There is no such solver.
     """
 
-    def __init__(self, table: Table, adapter: Adapter, stores: PairDataset) -> None:
+    def __init__(self, table: Table, adapter: Adapter, stores: PairDataset, *, seed: int) -> None:
         self.adapter = adapter
         self.stores = stores
+        self.seed = seed
         self.layers: tuple[ClosedFormLayers, LinearSolver] | None = None
         steps = adapter.steps.values()
         if "start" not in table:
@@ -278,6 +337,7 @@ class ClosedFormInit:
         if self.layers is not None:
             progress.note("solving the heads in closed form")
             layers, solver = self.layers
+            layers.set_anchors(rows, seed=self.seed)
             layers.fill(solver, rows, progress)
 
 

@@ -12,6 +12,7 @@ import torch
 from ...adapters.adapter import Adapter, count_parameters
 from ...adapters.checkpoint import MEMBERS, load_adapter, save_adapter
 from ...adapters.ensemble import ensemble_of
+from ...adapters.without_bank import without_bank
 from ...featcache import atomic_files
 from ...featcache.config import Table
 from ...featcache.hardware import resolve_device
@@ -119,9 +120,11 @@ def fit_members(
             results = _keep_best(folder, members[best], reports[best])
         elif spec.ensemble == DISTIL:
             ensemble = _ensemble(members).to(device).requires_grad_(False)
+            # a step of [finish] is put behind the student, too, and cosines are taught without it
+            teacher = without_bank(ensemble)
             label = MemberProgress(progress, "student")
             label.note(f"learning from {spec.seeds} seeds, with seed {seeds.stop}")
-            taught = replace(inputs, ensemble=ensemble)
+            taught = replace(inputs, ensemble=teacher)
             trained.append(
                 _fit_member(
                     spec, shared_plan, folder, resolved, label, seed=seeds.stop, inputs=taught
@@ -131,7 +134,7 @@ def fit_members(
                 **_keep_best(folder, run_folder.member_folder(folder, seeds.stop), trained[-1]),
                 "student": {
                     "seed": seeds.stop,
-                    "taught_by": _measured(ensemble, validation, task, device),
+                    "taught_by": _measured(teacher, validation, task, device),
                 },
             }
         else:
@@ -208,7 +211,8 @@ def _keep_best(folder: Path, member: Path, report: Mapping[str, Any]) -> dict[st
     # the weights last: their metadata says which table they belong to
     for name in (run_folder.LOG, run_folder.TABLE, run_folder.WEIGHTS):
         atomic_files.write_bytes(folder / name, (member / name).read_bytes())
-    return {key: report[key] for key in ("best", "epochs", "steps", "num_parameters")}
+    names = ("best", "finish", "epochs", "steps", "num_parameters")
+    return {name: report[name] for name in names if name in report}
 
 
 def _average(
@@ -227,12 +231,21 @@ def _average(
     adapter = _ensemble(members)
     _, objective, table = load_adapter(members[best])
     save_adapter(folder, adapter, objective, table={**table, MEMBERS: len(members)})
-    measured = _measured(adapter.to(device), validation, task, device)
-    record = {"epoch": 0, "members": len(members), **measured}
+    # as of each member: `best` is without a step of [finish], whose validation is beside it
+    plain = without_bank(adapter.to(device))
+    record = {"epoch": 0, "members": len(members), **_measured(plain, validation, task, device)}
+    finished: dict[str, Any] = {}
+    if plain is not adapter and validation is not None:
+        finished["finish"] = _measured(adapter, validation, task, device)
     with RunLog(folder, tensorboard=False) as log:
         log.go_on(epochs=0, next_step=0)
         log.append(record)
-    return {"best": record, "ensemble": "average", "num_parameters": count_parameters(adapter)}
+    return {
+        "best": record,
+        **finished,
+        "ensemble": "average",
+        "num_parameters": count_parameters(adapter),
+    }
 
 
 def _ensemble(members: Sequence[Path]) -> Adapter:

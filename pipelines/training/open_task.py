@@ -81,12 +81,14 @@ class OpenTask(ABC, Generic[RowsT, BatchT]):
         batches: What it is trained on.
         train_step: How.
         validated_on: What validates, in words, or None: the last epoch is kept then.
+        finishes: Whether `finish` changes the best weights that `save` has written.
     """
 
     trainable: TrainingModules
     batches: BatchSource[RowsT, BatchT]
     train_step: BatchStep[BatchT]
     validated_on: str | None
+    finishes: bool = False
 
     @property
     @abstractmethod
@@ -134,6 +136,14 @@ class OpenTask(ABC, Generic[RowsT, BatchT]):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Save the modules as they are now in a run folder, in the place of those of before."""
+
+    def finish(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Save what becomes of the best weights, which the modules have; return what is reported.
+
+        Called once all epochs are done, in the first process alone; again after a stop within it.
+        """
+        del folder, progress
+        return {}
 
     @abstractmethod
     def report(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .unpaired_options import UNPAIRED, UnpairedOptions
 PRESET_KEYS = frozenset(
     {
         *("title", "source", "check", "task", "towers", "objective", "train", "fit", "start"),
-        *(UNPAIRED, DISTIL),
+        *("finish", UNPAIRED, DISTIL),
     }
 )
 _SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
@@ -214,7 +214,7 @@ def resolve_preset(
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
-    for name in ("towers", "objective", *({"fit", "start", "task"} & set(table))):
+    for name in ("towers", "objective", *({"fit", "start", "finish", "task"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
     if {"fit", "start"} <= set(table):

@@ -148,10 +148,7 @@ class TrainSpec:
         parts = (given.partition("=") for given in self._of_sides(name))
         values = tuple(value for owner, _, value in parts if owner == side)
         of_sides = tuple(map(int, values)) if name == "layers" else values
-        given = self._given(side, name)
-        if given is None:
-            return of_sides
-        return (*((given,) if isinstance(given, str) else given), *of_sides)
+        return (*_each(self._given(side, name)), *of_sides)
 
     @property
     def further_sides(self) -> list[str]:
@@ -161,14 +158,18 @@ class TrainSpec:
         return list(dict.fromkeys(given))
 
     def _of_sides(self, name: str) -> tuple[str, ...]:
-        given: Encoders = getattr(self, name)
-        return () if given is None else (given,) if isinstance(given, str) else given
+        return _each(getattr(self, name))
 
     def _given(self, side: str, name: str) -> Any:
         # the text encoder is the first of two where a second is named
         if side == "first_text" and self.second_text_encoder is not None:
             side = "text"
         return getattr(self, f"{side}_{name}", None)
+
+
+def _each(given: Any) -> tuple[Any, ...]:
+    """Return what an option has been given: one value, several, or none."""
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from ...adapters.checkpoint import load_adapter
 from ...adapters.objective import TeacherFeatures
 from ...featcache.errors import DivergedError, SpecError
 from ..common import stopping
@@ -113,12 +114,17 @@ class Trainer:
                 self.opened.initialise(progress)
             while not self._finished():
                 self.train_epoch(folder, log, progress)
-        self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
+            self.processes.broadcast_from_rank0(partial(self.counts.require_best, folder))
+            if self.opened.finishes and not self.counts.is_finishing:
+                self._keep_best(folder, log)
+        finish = partial(self.opened.finish, folder, progress)
+        finished = self.processes.broadcast_from_rank0(finish)
         warnings = self._warnings()
         for warning in warnings:
             progress.note(f"warning: {warning}")
         return {
             "best": self.counts.best,
+            **finished,
             "epochs": self.counts.epoch,
             "steps": self.counts.step,
             "selected_by": self._selection(),
@@ -239,8 +245,22 @@ class Trainer:
             follow_plateau(counts, record["validation"]["loss"], self.options)
         counts.seconds += time.perf_counter() - began
         # nothing goes on from a finished training: the report takes the place of the state
-        if self._finished():
-            return
+        if not self._finished():
+            self._save_state(folder, log)
+
+    def _keep_best(self, folder: Path, log: RunLog) -> None:
+        """Keep the best weights in the state: those in the run folder are replaced by what follows.
+
+        Whoever is stopped from here on begins with that again.
+        """
+        if self.processes.is_first:
+            adapter, objective, _ = load_adapter(folder)
+            self.adapter.load_state_dict(adapter.state_dict())
+            self.objective.load_state_dict(objective.state_dict())
+        self.counts.begin_finish()
+        self._save_state(folder, log)
+
+    def _save_state(self, folder: Path, log: RunLog) -> None:
         others = {
             "average": self.average.state() if self.average else {},
             "scaler": self.scaler.state_dict(),
@@ -249,8 +269,8 @@ class Trainer:
         }
         if self.processes.is_first:
             # the log is durable before the state that vouches for its lines
-            counts.log = log.promise()
-            save_state(folder, counts, self.trainable.modules, self.optimiser, others)
+            self.counts.log = log.promise()
+            save_state(folder, self.counts, self.trainable.modules, self.optimiser, others)
             stopping.keep(run_folder.kept_of(folder, self.home))
 
     def score(self, record: dict[str, Any]) -> float:

@@ -108,9 +108,9 @@ def mean_loss(
 ) -> float:
     """Return the mean loss over batches as a training has them.
 
-    A batch is of images in order, each with its texts; between two text encoders, of the first text
-    of each image, with its others. With `same_image` it is of pairs, each text once with its image,
-    in one fixed random order, and counts by its pairs.
+    A batch is of images, say, in order, each with its texts; between two encoders of texts, of the
+    first text of each image, with its others. With `same_image` it is of pairs, each text once with
+    its image, in one fixed random order, and counts by its pairs.
 
     Source of the latter: LightCRL and OneEncoder (lightweightCRL, commit e3421ad; OneEncoder,
     commit 60b2b62) shuffle the pairs of validation once and weigh each batch by its pairs.

@@ -144,6 +144,13 @@ def test_additive_attention_without_tanh_trains_neither_context_nor_query():
         ("concat-pool", {"summaries": ("mean", "median")}, "summaries must be some of"),
         ("concat-pool", {"summaries": ("mean", "mean")}, "each once"),
         ("heads", {"heads": 0}, "out and heads must be positive"),
+        ("hub-offset", {"bank": 0}, "bank and features must be positive, found 0 and 128"),
+        ("hub-offset", {"features": 0}, "bank and features must be positive"),
+        ("hub-offset", {"sharpness": 50.1}, r"sharpness must be in \(0, 50\], found 50.1"),
+        ("hub-offset", {"limit": 0.0}, "limit must be positive, found 0.0"),
+        ("heads", {"anchors": 4}, "anchors are of a solved head"),
+        ("heads", {"solved": 1.0, "features": 4}, "features of one with anchors"),
+        ("kernel-map", {"anchors": 2, "features": 9}, "features must be from 0 to the width 8"),
         ("heads", {"hidden": -1}, "hidden at least 0"),
         ("heads", {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ("heads", {"solved": -0.5}, "solved must be at least 0"),
@@ -411,3 +418,76 @@ def test_unmasked_transformer_reads_padding():
     one = step(Tokens(values, mask), Modality.TEXT).values[mask]
     other = step(Tokens(changed, mask), Modality.TEXT).values[mask]
     assert (one - other).abs().max() > 1e-4
+
+
+def unit_rows(rows):
+    values = torch.zeros(len(rows), WIDTH)
+    for at, (feature, value) in enumerate(rows):
+        values[at, feature] = value
+    return values
+
+
+def test_a_hub_is_as_much_less_similar_as_by_hand():
+    """Of a bank e_1, e_2: e_1 has log((e + 1) / 2) = 0.6201, -e_1 log((1/e + 1) / 2) = -0.3799."""
+    rows = unit_rows([(0, 1.0), (0, -1.0)])
+    images, texts = (build("hub-offset", bank=4, sharpness=1.0, limit=1.0).eval() for _ in range(2))
+    images.fill(rows, unit_rows([(0, 3.0), (1, 0.5)]))
+    texts.fill(rows, torch.zeros(1, WIDTH))  # a bank of no length: all offsets are alike
+    first = images(Tokens(rows[:, None], torch.ones(2, 1, dtype=torch.bool)), Modality.IMAGE)
+    second = texts(Tokens(rows[:1, None], torch.ones(1, 1, dtype=torch.bool)), Modality.TEXT)
+    found = first.values[:, 0] @ second.values[0, 0]
+    mean = (0.6201 - 0.3799) / 2
+    expected = torch.tensor([1.0 - (0.6201 - mean), -1.0 - (-0.3799 - mean)])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    lengths = torch.cat([first.values, second.values]).norm(dim=2)
+    torch.testing.assert_close(lengths, torch.full((3, 1), math.sqrt(3.0)))
+
+
+def test_offsets_of_hubs_have_a_limit_and_directions_lose_nothing_where_all_are_there():
+    random = torch.Generator().manual_seed(3)
+    own, other = (torch.randn(30, WIDTH, generator=random) for _ in range(2))
+    step = build("hub-offset", bank=20, sharpness=30.0, limit=0.05).double().eval()
+    step.fill(own, other)
+    tokens = Tokens(own.double()[:, None], torch.ones(30, 1, dtype=torch.bool))
+    found = step(tokens, Modality.TEXT).values[:, 0].numpy()
+    units, bank = (
+        (rows / rows.norm(dim=1, keepdim=True)).double().numpy() for rows in (own, other)
+    )
+    values = np.log(np.exp(30 * units @ bank[:20].T).mean(axis=1)) / 30
+    expected = np.clip(values - values.mean(), -0.05, 0.05)
+    assert (np.abs(expected) == 0.05).any()
+    np.testing.assert_allclose(found[:, WIDTH + 1], -expected / math.sqrt(0.05), atol=1e-6)
+    np.testing.assert_allclose((found**2).sum(axis=1), 1 + 2 * 0.05, atol=1e-12)
+
+
+def test_an_empty_bank_moves_no_cosine_of_a_row():
+    rows = full(rows=3, length=1)
+    steps = [build("hub-offset").eval() for _ in IMAGE_TEXT]
+    images, texts = (
+        step(rows, side).values[:, 0] for step, side in zip(steps, IMAGE_TEXT, strict=True)
+    )
+    units = torch.nn.functional.normalize(rows.values[:, 0], dim=1)
+    found = images @ texts.T
+    torch.testing.assert_close(found - found[0, 0], units @ units.T - 1, atol=1e-5, rtol=0)
+
+
+def test_a_kernel_along_all_directions_is_the_kernel():
+    """Turned by an orthogonal matrix, items and anchors keep lengths and angles."""
+    rows = full(rows=9, length=1)
+    whole, turned = (build("kernel-map", anchors=9, features=n).eval() for n in (0, WIDTH))
+    for step in (whole, turned):
+        step.set_anchors(rows.values[:, 0])
+    turned.linear.load_state_dict(whole.linear.state_dict())
+    expected, found = (step(rows, Modality.TEXT).values for step in (whole, turned))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fewer_anchors_than_directions_leave_the_rest_at_zero():
+    """Two items span two directions; a third would be noise divided by a length of none."""
+    step = build("kernel-map", anchors=9, features=4)
+    step.set_anchors(unit_rows([(0, 2.0), (3, 1.0)]))
+    expected = torch.zeros(4, WIDTH)
+    expected[0, 0] = expected[1, 3] = 1.0
+    torch.testing.assert_close(step.directions.abs(), expected)
+    assert step.anchors[:2].abs().sum() == 3.0
+    assert not step.anchors[2:].any()

@@ -83,7 +83,7 @@ def trained(
     table, options = resolve_preset(fields.get("preset"), fields.get("fusion"), sets)
     now = {**table, "train": to_table(options)}
     then = run_folder.read_spec(folder)
-    for key in ("towers", "objective", "start", "fit", "train"):
+    for key in ("towers", "objective", "start", "fit", "finish", "train"):
         if canonical_json(now.get(key)) != canonical_json(then.get(key)):
             raise SpecError(f"[{key}] of {folder} is another now: remove that run")
     return folder

@@ -25,12 +25,18 @@ def of_both(option: str) -> tuple[str, ...]:
 
 ROWS: dict[str, tuple[str, ...]] = {
     "as it is": (),
+    "offsets nearly zero": ("finish.limit=1e-6",),
     "one trained head": (
         *of_both("project.heads=1"),
         *("objective.parts=2", "objective.contrasted=1"),
     ),
     "no solved head": of_both("project.solved=1e-6"),
     "the solved head alone": (*of_both("project.solved=1e6"), "train.epochs=1"),
+    "solved head by a kernel": (
+        "start.part=kernel-cca",
+        *of_both("project.anchors=2048"),
+        *of_both("project.features=512"),
+    ),
     "solved head weighs a third": of_both("project.solved=0.3333"),
     "one loss of all heads": ("objective.parts=1", "objective.contrasted=1"),
     "averages only": (*of_both("pool.summaries=['mean']"), *of_both("centre.blocks=1")),

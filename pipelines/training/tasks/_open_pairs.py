@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from ....adapters.adapter import Adapter
 from ....adapters.checkpoint import save_adapter
 from ....adapters.klot import Klot
 from ....adapters.objective import TeacherFeatures
+from ....featcache.config import Table
 from ....featcache.errors import SpecError
 from ...common.progress import Progress
 from ...inputs.pairs import BatchRows, PairDataset
@@ -21,6 +23,7 @@ from ...inputs.store_selection import require_entries_there, require_there
 from ...ranking.embeddings import PairedEmbeddings
 from ..batches import Batch, Batches
 from ..distil_options import distil_of
+from ..finish import Finish
 from ..first_tokens import check_first_tokens
 from ..initialise import ClosedFormInit
 from ..modules import build_trainable
@@ -117,7 +120,9 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
             ensemble=surroundings.inputs.ensemble if surroundings.inputs else None,
             distil=distil_of(plan.table),
         )
-        self.start = ClosedFormInit(plan.table, self.adapter, self.stores)
+        self.start = ClosedFormInit(plan.table, self.adapter, self.stores, seed=seed)
+        self.finishing = Finish(plan.table, self.adapter, self.stores, seed=seed)
+        self.finishes = self.finishing.towers is not None
 
     def _open(self, task: Task, surroundings: Surroundings) -> None:
         """Open the stores to train on and those that validate, unless they are open already."""
@@ -245,8 +250,27 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
 
     def save(self, folder: Path) -> None:
         """Save adapter and objective."""
-        table = {key: self.plan.table[key] for key in ("towers", "objective")}
-        save_adapter(folder, self.adapter, self.objective, table=table)
+        save_adapter(folder, self.adapter, self.objective, table=self._table)
+
+    @property
+    def _table(self) -> Table:
+        return {key: self.plan.table[key] for key in ("towers", "objective")}
+
+    def finish(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Put the step of `[finish]` behind both towers, if there is one."""
+        return self.finishing.run(
+            folder,
+            self.objective,
+            self.train_rows,
+            table=self._table,
+            measured=None if self.validation is None else self._measured,
+            device=self.device,
+            progress=progress,
+        )
+
+    def _measured(self, adapter: Adapter) -> dict[str, Any]:
+        assert self.validation is not None, "asked before"
+        return self.measure(self.validation.embed(adapter, device=self.device))
 
     def report(self) -> dict[str, Any]:
         """Return how many images are trained on, how many links lack a row, and where rows are.

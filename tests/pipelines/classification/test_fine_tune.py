@@ -248,6 +248,17 @@ def fused(home, part, **options):
     return write_run(home, entry, towers=towers, name="fused").name
 
 
+def test_a_fine_tuning_of_a_finished_run_is_without_its_bank(home):
+    """Of other weights than the bank was taken with, offsets would say nothing."""
+    (entry,) = (e for e in catalog.list_stores(home) if e.description.split == "train")
+    finish = {"part": "hub-offset", "bank": 4, "per_modality": True}
+    write_run(home, entry, towers={"both": {**LINEAR["both"], "finish": finish}}, name="finished")
+    tuned = tune(home, run="finished", options=FineTuneOptions(epochs=1))
+    adapter, _, table = load_adapter(tuned.folder)
+    assert adapter.out_width == 6
+    assert list(table["towers"]["both"]) == ["project", "pool"]
+
+
 @pytest.mark.parametrize("fusion", [name for name, _ in list_fusions() if name != NO_FUSION])
 def test_what_cancels_in_a_fusion_is_named_and_left_and_all_else_is_trained(home, fusion):
     run_name = fused(home, fusion.replace("_", "-") + SUFFIX)

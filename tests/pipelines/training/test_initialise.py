@@ -22,6 +22,11 @@ BASE = (
     *("train.epochs=4", "train.batch_size=8", "train.validation=none"),
     *("towers.image.project.out=12", "towers.text.project.out=12", "towers.text.project.hidden=8"),
 )
+OUT = tuple(f"towers.{side}.project.out=4" for side in ("image", "text"))
+BY_KERNEL = (
+    "start.part=kernel-cca",
+    *(f"towers.{side}.project.anchors=30" for side in ("image", "text")),
+)
 NO_SOLVED = (
     *("towers.image.project.solved=0.0", "towers.text.project.solved=0.0"),
     *("objective.parts=3", "objective.contrasted=3"),
@@ -105,6 +110,47 @@ def test_narrow_features_fill_a_part_of_the_solved_head(home):
     assert found["metrics"]["text_to_image"]["recall"]["5"]["value"] > 0
 
 
+def test_a_solved_head_by_a_kernel_is_kernel_cca(home):
+    """The preset that is solved for by itself, on the same summaries, has the same maps."""
+    same = (
+        *("towers.text.pool.summaries=['mean','max','deviation']", "towers.text.centre.blocks=3"),
+        *BY_KERNEL,
+    )
+    trained = quick_train(home, preset=None, overrides=(*BASE[:3], *BASE[5:], *OUT, *same))
+    alone = quick_train(
+        home,
+        preset="kernel-cca",
+        overrides=("towers.both.project.out=4", "towers.both.project.anchors=30", BASE[2]),
+    )
+    found, expected = (load_adapter(run.folder)[0] for run in (trained, alone))
+    for side in IMAGE_TEXT:
+        slots = [adapter.steps[f"{side.value}/project"] for adapter in (found, expected)]
+        torch.testing.assert_close(slots[0].solved.anchors, slots[1].anchors)
+        torch.testing.assert_close(
+            slots[0].solved.linear.weight, slots[1].linear.weight, rtol=1e-3, atol=1e-5
+        )
+
+
+def test_anchors_are_compared_along_their_principal_directions(home):
+    """All directions there are give the values of no directions; NumPy has the same ones."""
+    sides = ("image", "text")
+    kernels = []
+    for features in (0, 9):
+        cut = (f"towers.{side}.project.features={features}" for side in sides)
+        run = quick_train(home, preset=None, overrides=(*BASE, *BY_KERNEL, *cut))
+        kernels.append([load_adapter(run.folder)[0].steps[f"{s}/project"].solved for s in sides])
+    for whole, few in zip(*kernels, strict=True):
+        anchors = whole.anchors[whole.anchors.any(dim=1)].double().numpy()
+        directions = np.linalg.svd(anchors, full_matrices=False)[2][:9]
+        alike = np.abs((directions * few.directions.numpy()).sum(axis=1))
+        np.testing.assert_allclose(alike, 1, atol=1e-4)
+        np.testing.assert_allclose(
+            np.abs(few.anchors[: len(anchors)].numpy()),
+            np.abs(anchors @ directions.T),
+            atol=1e-3,
+        )
+
+
 def test_the_default_aligns_two_text_encoders(home):
     both = {"text_encoder": "toy-text", "second_text_encoder": "toy-text"}
     trained = quick_train(home, preset=None, overrides=BASE[:3], **both)
@@ -175,6 +221,8 @@ def test_half_precision_does_not_reach_what_is_centred(home):
     [
         (None, ("start={part='asif'}",), "needs a linear solver such as cca"),
         (None, NO_SOLVED, "solved = 1.0, say"),
+        (None, BY_KERNEL[:1], "and only there: name anchors = 2048, say, or another method"),
+        (None, BY_KERNEL[1:], "and only there: name anchors = 2048, say, or another method"),
         ("linear", ("start={part='cca'}",), "slot 'project', a linear step"),
         (
             "linear",
