@@ -122,13 +122,17 @@ def home(tmp_path_factory) -> Path:
 def test_the_towers_of_every_preset_give_the_same_cosines_without_lightalign(
     home, tmp_path, preset
 ):
-    kind = "mean" if "mixup" in read_preset(preset).get("train", {}) else "tokens"
+    table = read_preset(preset)
+    kind = "mean" if "mixup" in table.get("train", {}) else "tokens"
+    unpaired = "shapes/train" if "unpaired" in table else None
     spec = TrainSpec(
         home=home,
         preset=preset,
         data="shapes",
         image_features=kind,
         text_features=kind,
+        unpaired_images=unpaired,
+        unpaired_texts=unpaired,
         overrides=options_of(preset),
         device="cpu",
     )
