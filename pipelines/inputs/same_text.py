@@ -60,12 +60,12 @@ def without_same_texts(pairs: Links) -> Links:
     if pairs.text_marks is None:
         return pairs
     _, first = np.unique(pairs.text_marks, return_index=True)
-    kept = dict(pairs.pairs)
+    links = dict(pairs.pairs)
     for sides, places in pairs.pairs.items():
         for column, side in zip(places.T, sides, strict=True):
             if side.modality is Modality.TEXT:
-                kept[sides] = kept[sides][np.isin(column, first)]
-    return replace(pairs, pairs=kept)
+                links[sides] = links[sides][np.isin(column, first)]
+    return replace(pairs, pairs=links)
 
 
 def same_rows(pairs: Links, reader: "FeatureReader") -> Mapping[int, tuple[int, ...]]:

@@ -26,7 +26,7 @@ SteppedT_contra = TypeVar("SteppedT_contra", contravariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Where and how a task is trained.
+    """Surroundings of a task: where and how it is trained.
 
     Attributes:
         home: Folder of everything lightalign keeps.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import lightalign as package
 from lightalign.featcache.reading.reader import FeatureReader
 from lightalign.featcache.store.catalog import list_stores
 from lightalign.featcache.store.feature_store import FeatureStore
 from lightalign.featcache.store.manifest import read_manifest
 
 from ..helpers import lightalign, slow
+from .copied_package import PACKAGE, command, copy_package
 
-PACKAGE = Path(package.__file__).parent
-PLACES = ("data", "featcache", "adapters", "pipelines")
 EXTRACT = ("extract", "--data", "tones", "--encoder", "spectrum", "--device", "cpu")
 RUN = "tones-and-texts"
 
@@ -29,12 +26,7 @@ RUN = "tones-and-texts"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the package and `tone`, and a home with two stores of tones."""
     place = tmp_path_factory.mktemp("tone")
-    copy = place / "lightalign"
-    for name in PLACES:
-        shutil.copytree(PACKAGE / name, copy / name)
-    for name in ("__init__.py", "__main__.py", "cli.py"):
-        shutil.copy(PACKAGE / name, copy / name)
-    shutil.copytree(Path(__file__).parent / "tone", copy, dirs_exist_ok=True)
+    copy_package(place, "tone")
     stores = ("--features", "tokens", "--features", "mean", "--dtype", "float32")
     answer(place, *EXTRACT, "--encoder", "toy-text", *stores, "--on-error", "skip")
     return place
@@ -58,18 +50,6 @@ def answer(place: Path, *words: str) -> Any:
     done = command(place, *words, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def command(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the copied package."""
-    return subprocess.run(
-        [sys.executable, "-m", "lightalign", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place), "LIGHTALIGN_HOME": str(place / "home")},
-    )
 
 
 def store_of(place: Path, kind: str) -> FeatureStore:

@@ -1,20 +1,13 @@
 """A task of one's own, `lowest-loss`, added to a copy of the package by one file and no line."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import lightalign as package
-
 from ..pipelines.conftest import extract_toy
+from .copied_package import command, copy_package
 
-PACKAGE = Path(package.__file__).parent
-PLACES = ("data", "featcache", "adapters", "pipelines")
 TRAIN = (
     *("train-adapter", "--preset", "linear", "--device", "cpu", "--set", "train.epochs=3"),
     *("--set", "train.precision=float32", "--set", "towers.both.project.out=8"),
@@ -25,28 +18,11 @@ TRAIN = (
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the package, one more task, and a home with stores."""
     place = tmp_path_factory.mktemp("lowest-loss")
-    copy = place / "lightalign"
-    for name in PLACES:
-        shutil.copytree(PACKAGE / name, copy / name)
-    for name in ("__init__.py", "__main__.py", "cli.py"):
-        shutil.copy(PACKAGE / name, copy / name)
-    shutil.copytree(Path(__file__).parent / "lowest_loss", copy, dirs_exist_ok=True)
+    copy_package(place, "lowest_loss")
     for encoder in ("toy-image", "toy-text"):
         for split in ("train", "val"):
             extract_toy(place / "home", encoder, split=split)
     return place
-
-
-def command(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the copied package."""
-    return subprocess.run(
-        [sys.executable, "-m", "lightalign", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place), "LIGHTALIGN_HOME": str(place / "home")},
-    )
 
 
 def test_the_loop_trains_and_keeps_the_epoch_of_the_lowest_loss(place):

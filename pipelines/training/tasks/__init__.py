@@ -1,4 +1,4 @@
-"""What a training is for: each file is a task, which a preset names in its table `[task]`.
+"""Tasks, each a file that says what a training is for; a preset names one in its `[task]`.
 
 A task says which data it needs, what validation measures, which of these numbers the kept weights
 are best in, and how they are printed. The loop (`training/trainer.py`) asks the task of its preset
