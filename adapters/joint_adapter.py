@@ -22,7 +22,7 @@ from ..featcache.types import Side, Sides, sides_of
 from .adapter import Adapter, Widths, assemble, check_towers
 from .building import check_memory, outlining, seeded
 from .head import Head, HeadInputs, build_head
-from .joint_objective import JOINT_OBJECTIVES, objective_parts
+from .joint_objective import JOINT_OBJECTIVES, objective_weights
 from .joint_step import JointStep
 from .joint_tokens import Boxes, Joint, JointTokens
 from .options import construct, split_part
@@ -293,7 +293,9 @@ def heads_read(table: Mapping[str, Any]) -> list[str]:
         SpecError: `[heads]` has none of such a name, or `[objective]` is malformed.
         UnknownNameError: No joint objective has such a name.
     """
-    heads = {name: JOINT_OBJECTIVES.load(name).head for name in objective_parts(table["objective"])}
+    heads = {
+        name: JOINT_OBJECTIVES.load(name).head for name in objective_weights(table["objective"])
+    }
     for name, head in heads.items():
         if head not in table["heads"]:
             raise SpecError(

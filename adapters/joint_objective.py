@@ -3,6 +3,7 @@
 Axis names: `n` pairs, `outputs` logits of a pair.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,15 +110,18 @@ class JointObjectives(nn.Module):
         return sum(others, start=first)
 
 
-def objective_parts(table: Mapping[str, Any]) -> dict[str, float]:
+def objective_weights(table: Mapping[str, Any]) -> dict[str, float]:
     """Return the weight of each objective that `[objective]` of a joint preset names.
 
-    One of weight 0 is left out: that is how a preset takes back what it extends.
-
     Raises:
-        SpecError: An entry is no table, a weight is no number of at least 0, or all are 0.
+        SpecError: It names none, an entry is no table, or a weight is no number above 0.
         UnknownNameError: No joint objective has this name.
     """
+    if not table:
+        raise SpecError(
+            f"[objective] must name joint objectives, such as itm = {{ weight = 1.0 }}; "
+            f"known: {JOINT_OBJECTIVES.names()}"
+        )
     weights: dict[str, float] = {}
     for name, entry in table.items():
         JOINT_OBJECTIVES.load(name)
@@ -126,15 +130,10 @@ def objective_parts(table: Mapping[str, Any]) -> dict[str, float]:
                 f"[objective].{name} must be a table such as {{ weight = 1.0 }}, found {entry!r}"
             )
         weight = entry.get(_WEIGHT, 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
-            raise SpecError(f"[objective].{name}.weight must be at least 0, found {weight!r}")
-        if weight:
-            weights[name] = float(weight)
-    if not weights:
-        raise SpecError(
-            "[objective] must name a joint objective of a positive weight, such as "
-            f"itm = {{ weight = 1.0 }}, found {dict(table)!r}; known: {JOINT_OBJECTIVES.names()}"
-        )
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise SpecError(f"[objective].{name}.weight must be above 0, found {weight!r}")
+        weights[name] = float(weight)
     return weights
 
 
@@ -142,11 +141,11 @@ def build_joint_objectives(table: Mapping[str, Any]) -> JointObjectives:
     """Build the objectives that `[objective]` of a joint preset names, each with its options.
 
     Raises:
-        SpecError: See `objective_parts`, or an option is unknown, missing or wrong.
+        SpecError: See `objective_weights`, or an option is unknown, missing or wrong.
         UnknownNameError: No joint objective has this name.
     """
     weighted: dict[str, WeightedObjective] = {}
-    for name, weight in objective_parts(table).items():
+    for name, weight in objective_weights(table).items():
         part = JOINT_OBJECTIVES.load(name)
         options = {key: value for key, value in table[name].items() if key != _WEIGHT}
         arguments = read_options(part, options, where=f"[objective].{name}")
