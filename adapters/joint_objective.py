@@ -34,6 +34,9 @@ class JointObjective(nn.Module, ABC):
     head: ClassVar[str]
     labels: tuple[str, ...]
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @abstractmethod
     def forward(
         self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
