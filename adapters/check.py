@@ -7,8 +7,9 @@ from typing import Any
 from ..featcache.config import Table
 from ..featcache.modalities import known_sides
 from .adapter import build_adapter, count_parameters
+from .building import outlining
 from .head import HeadInputs, build_head
-from .joint_adapter import JointAdapter, build_joint_adapter, heads_read
+from .joint_adapter import JointAdapter, heads_read, outline_joint_adapter
 from .objective import build_objective
 from .preset import JOINT, kind_of, read_preset
 
@@ -66,7 +67,8 @@ def _check_joint(name: str, preset: Table, stated: Mapping[str, Any]) -> Iterato
     widths = stated.get("widths", _WIDTHS)
     by_side = {side: widths[side.value] for side in known_sides(widths)}
     num_answers = stated.get("num_answers", 1)  # without a head that is counted, any number
-    adapter = build_joint_adapter(preset, widths=by_side, num_answers=num_answers, seed=0)
+    # names and shapes are enough to count: large ones take gigabytes
+    adapter = outline_joint_adapter(preset, widths=by_side, num_answers=num_answers)
     without_heads = count_parameters(adapter) - count_parameters(adapter.heads)
     yield _compare(name, widths, without_heads, stated.get("parameters"))
     for head, expected in stated.get("heads", {}).items():
@@ -81,7 +83,8 @@ def _check_joint(name: str, preset: Table, stated: Mapping[str, Any]) -> Iterato
 
 def _count_head(name: str, preset: Table, adapter: JointAdapter, num_answers: int) -> int:
     inputs = HeadInputs(adapter.pooled_width, adapter.token_width, adapter.sides, num_answers)
-    return count_parameters(build_head(name, preset["heads"][name], inputs))
+    with outlining(f"[heads].{name}"):
+        return count_parameters(build_head(name, preset["heads"][name], inputs))
 
 
 def _compare(name: str, widths: Mapping[str, int], parameters: int, expected: int | None) -> Check:
