@@ -14,7 +14,8 @@ class Attention(nn.Module):
     """Let each token take from others what its query asks for, by several heads.
 
     a_i = W_o [head_1 ; ... ; head_H] + b_o, head_h = sum_j softmax_j(q_i k_j / sqrt(width / H)) v_j
-    over real keys j, with q, k and v that third of W x + b which belongs to head h.
+    over real keys j, with q, k and v what belongs to head h of W_q x + b_q, W_k y + b_k and
+    W_v y + b_v, x asking and y asked.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2; dropout is on the probabilities, as
     in BERT.

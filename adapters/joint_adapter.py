@@ -26,6 +26,7 @@ from .joint_objective import JOINT_OBJECTIVES, objective_weights
 from .joint_step import JointStep
 from .joint_tokens import Boxes, Joint, JointTokens
 from .options import construct, split_part
+from .step import BankStep, FittedStep
 
 JOINT_STEPS = Registry(
     "joint step", f"{__package__}.joint_steps", Path(__file__).parent / "joint_steps", JointStep
@@ -232,8 +233,9 @@ def build_joint_adapter(
 
     Raises:
         SpecError: A table is missing or malformed, an option unknown, missing or wrong, the towers
-            end in different widths, no joint step pools, a head that the objective reads is not
-            there or has no list of answers, or they do not fit into memory.
+            end in different widths or have a step that is fitted to rows, no joint step pools, a
+            head that the objective reads is not there or has no list of answers, or they do not
+            fit into memory.
         UnknownNameError: No step, joint step, head or joint objective has the name of a part.
     """
     outline = outline_joint_adapter(table, widths=widths, num_answers=num_answers)
@@ -267,6 +269,7 @@ def _assemble(
     table: Mapping[str, Any], widths: Mapping[Side, Widths], num_answers: int | None
 ) -> JointAdapter:
     towers = assemble(table["towers"], widths)
+    _check_needs_no_rows(towers)
     sides = _sides_of(widths)
     width = towers.out_width
     steps: dict[str, JointStep] = {}
@@ -284,6 +287,20 @@ def _assemble(
         heads={name: build_head(name, table["heads"][name], inputs) for name in heads_read(table)},
         num_answers=num_answers,
     )
+
+
+def _check_needs_no_rows(towers: Adapter) -> None:
+    """Refuse steps that look at training rows, as the centre of features: nothing shows them any.
+
+    Raises:
+        SpecError: There is one.
+    """
+    for name, step in towers.steps.items():
+        if isinstance(step, FittedStep | BankStep):
+            raise SpecError(
+                f"the step {name!r} is fitted to training rows, which no training of a joint "
+                "adapter does: leave it out of [towers]"
+            )
 
 
 def heads_read(table: Mapping[str, Any]) -> list[str]:

@@ -161,4 +161,5 @@ class _PreNormLayer(_Layer):
         values = values + drop(self.to_own(normed, normed, mask))
         keys = self.key_norm(other)
         values = values + drop(self.to_other(self.other_norm(values), keys, other_mask))
-        return values + drop(self._feedforward(self.feedforward_norm(values)))
+        left: Tensor = values + drop(self._feedforward(self.feedforward_norm(values)))
+        return left

@@ -397,8 +397,13 @@ def test_half_precision_features_are_read_in_the_weights_precision():
     adapter = build_joint_adapter(table, widths=WIDTHS, seed=0).eval()
     halves = {s: t.with_values(t.values.half()) for s, t in float_inputs().items()}
     assert adapter(halves).pooled.dtype == torch.float32
+    boxes = boxes_of(3)[IMAGE]
+    boxes = {IMAGE: Boxes(boxes.coverage.float(), boxes.mask, torch.ones(3, BOXES).long())}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.isfinite(adapter(halves).pooled).all()
+        rounded = adapter(halves, boxes=boxes).pooled
+    torch.testing.assert_close(
+        rounded.float(), adapter(halves, boxes=boxes).pooled, atol=0.1, rtol=0
+    )
 
 
 def test_dropout_is_there_in_training_alone():
@@ -452,6 +457,18 @@ def small_table(**changes):
             {"heads": {"answers": {"part": "answers"}}},
             SpecError,
             r"\[objective\].itm reads the head 'itm', \[heads\] has \['answers'\]",
+        ),
+        (
+            {
+                "towers": {
+                    "both": {
+                        "project": {"part": "linear", "out": 24, "per_modality": True},
+                        "centre": {"part": "centre"},
+                    }
+                }
+            },
+            SpecError,
+            "the step 'both/centre' is fitted to training rows",
         ),
         ({"objective": {"itn": {}}}, UnknownNameError, "no joint objective named 'itn'"),
         (
