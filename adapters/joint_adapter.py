@@ -7,7 +7,7 @@ Axis names: `batch` rows, each an item of both sides; `tokens` positions of a si
 `boxes` slots for boxes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.tokens import Tokens
-from ..featcache.types import Side, Sides, sides_of
+from ..featcache.types import Side, Sides, in_words, sides_of
 from .adapter import Adapter, Widths, assemble, check_towers
 from .building import check_memory, outlining, seeded
 from .head import Head, HeadInputs, build_head
@@ -93,7 +93,8 @@ class JointAdapter(nn.Module):
             boxes: Boxes of some sides, whose tokens come behind the others.
 
         Raises:
-            SpecError: Rows are not equally many, or types or boxes do not fit the adapter.
+            SpecError: A side is not there, rows are not equally many, or types or boxes do not fit
+                the adapter.
         """
         rows = self._read(tokens, types or {}, boxes or {})
         for step in self.steps.values():
@@ -122,6 +123,7 @@ class JointAdapter(nn.Module):
         boxes: Mapping[Side, Boxes],
     ) -> JointTokens:
         """Return what the first joint step reads."""
+        self._check_sides(tokens, types, boxes)
         lengths = {side.value: len(tokens[side]) for side in self.sides}
         if len(set(lengths.values())) > 1:
             raise SpecError(f"a row is an item of each side, found {lengths} rows")
@@ -131,13 +133,26 @@ class JointAdapter(nn.Module):
                 "[joint] have a step such as { part = 'token-types' }"
             )
         read, read_types = {}, {}
-        for default, side in enumerate(reversed(self.sides)):
+        default_types = dict(zip(reversed(self.sides), (0, 1), strict=True))
+        for side in self.sides:
             behind = self.towers.tokens_after(tokens[side], side)
-            of_side = self._types_of(side, behind, types.get(side), default)
+            of_side = self._types_of(side, behind, types.get(side), default_types[side])
             if side in boxes:
                 behind, of_side = self._with_boxes(side, behind, of_side, boxes[side])
             read[side], read_types[side] = behind, of_side
         return JointTokens(read, read_types)
+
+    def _check_sides(self, tokens: Collection[Side], *optional: Collection[Side]) -> None:
+        if missing := [side.label for side in self.sides if side not in tokens]:
+            raise SpecError(
+                f"the joint adapter reads {in_words(self.sides)} together, found no "
+                f"{missing[0]} tokens: give an item of each side"
+            )
+        sides = [side for mapping in (tokens, *optional) for side in mapping]
+        if others := [side for side in sides if side not in self.sides]:
+            raise SpecError(
+                f"the joint adapter reads {in_words(self.sides)}, found {others[0].value}"
+            )
 
     def _types_of(
         self,

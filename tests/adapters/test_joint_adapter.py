@@ -533,3 +533,21 @@ def test_tokens_that_do_not_fit_are_refused():
     fewer = tokens[TEXT].take(torch.tensor([0, 1]))
     with pytest.raises(SpecError, match="a row is an item of each side, found"):
         adapter({**tokens, TEXT: fewer})
+
+
+@pytest.mark.parametrize(("side", "label"), [(IMAGE, "image"), (TEXT, "text")])
+def test_a_side_that_is_not_there_is_refused(side, label):
+    adapter = build("vle/base", *SMALL)
+    tokens = inputs()
+    alone = {other: of_side for other, of_side in tokens.items() if other is not side}
+    with pytest.raises(SpecError, match=f"reads images and texts together, found no {label} token"):
+        adapter(alone)
+
+
+def test_a_side_that_it_does_not_know_is_refused():
+    adapter = build("vle/base", *SMALL)
+    tokens = inputs()
+    with pytest.raises(SpecError, match="reads images and texts, found audio"):
+        adapter({**tokens, Modality("audio"): tokens[IMAGE]})
+    with pytest.raises(SpecError, match="found audio"):
+        adapter(tokens, {Modality("audio"): TYPES})
