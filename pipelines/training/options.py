@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion, with_places
+from ...adapters.preset import (
+    JOINT,
+    for_sides,
+    kind_of,
+    preset_of,
+    read_preset,
+    with_fusion,
+    with_places,
+)
 from ...featcache.config import Table, apply_overrides, build, check_set_keys, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
@@ -202,10 +210,10 @@ def resolve_preset(
     preset's options of another objective out, and so does one of `unpaired.teacher.part`.
 
     Raises:
-        SpecError: An override or option is wrong.
+        SpecError: An override or option is wrong, or the preset is of a joint adapter.
         UnknownNameError: There is no such preset or fusion.
     """
-    table = for_sides(read_preset(preset_of(preset, fusion)), sides)
+    table = for_sides(_read_dual(preset_of(preset, fusion)), sides)
     if fusion is not None:
         table = with_fusion(table, fusion)
     table = _without_other_parts(table, overrides)
@@ -225,6 +233,17 @@ def resolve_preset(
         if name in table:
             table = {**table, name: to_table(build(options, table[name], where=f"[{name}]"))}
     return with_places(table, sides), build(TrainOptions, table.get("train", {}), where="[train]")
+
+
+def _read_dual(name: str) -> Table:
+    """Return a preset whose adapter embeds each side alone."""
+    preset = read_preset(name)
+    if kind_of(preset, where=f"preset {name!r}") == JOINT:
+        raise SpecError(
+            f"preset {name!r} is of a joint adapter, which reads items of both sides together: "
+            f"lightalign train-joint --preset {name}"
+        )
+    return preset
 
 
 def _without_other_parts(table: Table, overrides: Sequence[str]) -> Table:
