@@ -151,6 +151,11 @@ class Source:
         self._splits = splits
         self._report = report or ReadReport()
 
+    @classmethod
+    def installed_at(cls) -> Path | None:
+        """Return where an installed package has the files of the family, or None."""
+        return None
+
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits: train, val, test, then others."""
         return in_order(self._splits)

@@ -14,13 +14,14 @@ from lightalign.featcache.types import IMAGE_TEXT, Item, Modality
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
+from .question_helpers import QUESTION_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, OTHER_TABLES, ids, opened, written
 
 TONE = Modality("tone")
 # fingerprint of `_Linked` split as it was before there were answers
 WITHOUT = "f80193dadc4bc0af687e2c244ff9a39f025ccb01a6e35fc8a5d9fcf089b3561b"
 TABLES = "image-text-table"
-EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}
+EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS, **QUESTION_LAYOUTS}
 EVERY_LAYOUT[TABLES] = [*LAYOUTS[TABLES], *OTHER_TABLES]
 CASES = [
     pytest.param(name, write, id=f"{name}-{write.__name__}")
