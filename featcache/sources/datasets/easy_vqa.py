@@ -26,6 +26,7 @@ from ..tables.picture_places import PicturePlaces
 
 _PACKAGE = "easy_vqa"
 _SPLITS = ("train", "val", "test")
+_VAL_SHARE = 0.1
 _QUESTIONS, _ANSWERS = "questions.json", "answers.txt"
 
 
@@ -34,10 +35,11 @@ class EasyVqaOptions:
     """Options of easy-VQA.
 
     Attributes:
-        val_share: Share of the training images that become `val`: from 0 to 0.5.
+        val_share: Share of the training images that become `val`, where the files have none: from
+            0 to 0.5; without it a tenth of easy-vqa, and nothing of daquar.
     """
 
-    val_share: float = 0.1
+    val_share: float | None = None
 
 
 class EasyVqaSource(QuestionSource):
@@ -70,7 +72,7 @@ class EasyVqaSource(QuestionSource):
         ledger.note(*_unasked(root, questions))
         path_of = _image_paths(root, questions)
         questions = complete_in_splits(questions, ledger.skip)
-        questions, notes = with_validation(questions, options.val_share)
+        questions, notes = with_validation(questions, options.val_share, usual=_VAL_SHARE)
         ledger.note(*notes)
         super().__init__(
             place,

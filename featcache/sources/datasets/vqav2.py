@@ -67,7 +67,7 @@ class VqaV2Options:
     """Options of VQA v2.
 
     Attributes:
-        root: Absolute path of a folder that holds `train2014` and so on, if the dataset does not.
+        root: Absolute path of a folder below which images may lie, too, such as `/`.
     """
 
     root: str | None = None

@@ -126,15 +126,21 @@ def complete_in_splits(questions: Sequence[Question], skip: Skip) -> list[Questi
 
 
 def with_validation(
-    questions: Sequence[Question], share: float
+    questions: Sequence[Question], share: float | None, *, usual: float
 ) -> tuple[list[Question], tuple[str, ...]]:
     """Return questions of which those of a share of the training images are `val`, and a note.
 
     The images come in the order of the SHA-256 of their ids. Splits that have a `val` stay.
 
+    Args:
+        questions: Questions of all splits.
+        share: The share, or None for the usual one.
+        usual: Share that the dataset has where nobody asks for another.
+
     Raises:
         SourceOptionError: The share is not from 0 to a half.
     """
+    share = usual if share is None else share
     if not 0 <= share <= _MOST_SHARE:
         problem = f"must be from 0 to {_MOST_SHARE}, found {share}"
         raise SourceOptionError(f"source.val_share {problem}")

@@ -14,6 +14,7 @@ from ..base import format_error
 _READ_AT_ONCE = 2**20  # bytes
 _LONGEST = 2**20  # letters: what is wrong so long before the end of what was read is not cut there
 _MOST_TIMES = 16  # so much may one value take: objects of questions have a thousand letters
+_OF_NUMBER = re.compile(r"[0-9.eE+-]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _JSON = json.JSONDecoder()
 
@@ -128,8 +129,8 @@ class _Reader:
             except ValueError as error:  # a number of thousands of digits
                 raise _BrokenError(one_line(error)) from error
             length = end - self._at
-            # a number may go on behind what was read
-            if end == len(self._text) and self._read_more():
+            # a number may go on behind what was read, such as 12 of 12.5
+            if _OF_NUMBER.fullmatch(self._text, end) and self._read_more():
                 continue
             self._at += length
             return value

@@ -21,12 +21,12 @@ ANSWER_SPACE = ("6", "7", "cup", "photo_stand")
 
 
 def write_pairs(file, images):
-    endings = ("in the image", "in this ", "on the ", "")
+    endings = ("in the {} ?", "in this {} ?", "on the {} ?", "{} ?")
     lines = []
     for number, image in enumerate(images):
-        ending = endings[number % len(endings)].replace("image", "") + image
+        ending = endings[number % len(endings)].format(image)
         for question, answer in ASKED[image]:
-            lines += [f"{question} {ending} ?", answer]
+            lines += [f"{question} {ending}", answer]
     file.write_text("\n".join(lines) + "\n")
 
 
