@@ -85,8 +85,7 @@ class _Annotations:
             if question in self._row_of:
                 raise format_error(file, place, f"question {question} is answered twice")
             self._row_of[question] = len(self._ends)
-            for answer in answers:
-                self._given.append(answer)
+            self._given.extend(answers)
             self._ends.append(len(self._given))
             for strings, label in zip(self._labels, labels, strict=True):
                 strings.append(label)

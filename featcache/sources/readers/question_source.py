@@ -196,8 +196,7 @@ class QuestionSplit(Split):
         self._image_of_text.append(self._number_of[question.image])
         self._text_ids.append(text_id)
         self._texts.append(question.text)
-        for answer in question.answers:
-            self._given.append(answer)
+        self._given.extend(question.answers)
         self._ends.append(len(self._given))
         if question.answers:
             first = question.answers[0]
