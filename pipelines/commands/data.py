@@ -89,7 +89,7 @@ def data_list(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
 @command()
 def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -> None:
     """Show what a name stands for, and what it stood for before; of questions also the answers."""
-    from ...featcache.errors import DatasetFormatError, DatasetNotFoundError
+    from ...featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
     from ...featcache.known_datasets import read_versions
     from ...featcache.sources.opening import open_version
     from ..inputs.datasets import answer_counts, asks_questions, require
@@ -102,7 +102,7 @@ def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -
         try:
             answers = answer_counts(open_version(current, home=home))
             lines += _answered(answers)
-        except (DatasetFormatError, DatasetNotFoundError) as error:
+        except (DatasetFormatError, DatasetNotFoundError, SpecError) as error:
             lines.append(f"answers are not counted: {error}")
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
