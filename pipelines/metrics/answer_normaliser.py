@@ -36,10 +36,11 @@ _CONTRACTIONS = {
 def normalise_answer(answer: str) -> str:
     """Return the form in which an answer is compared with others.
 
-    Punctuation but `.`, `:` and `'` becomes a space; a mark that stands beside a space anywhere in
-    the answer is removed instead, and all are where a comma stands between digits. Periods are
-    removed unless a digit follows. Then, in lower case and word by word: zero to ten and none are
-    digits, `a`, `an` and `the` are dropped, and contractions that lack an apostrophe get it.
+    Marks such as `/`, `-`, `_`, `?` and `!` become a space, but not `'`, `:`, `%` or `$`; one that
+    stands beside a space anywhere in the answer is removed instead, and all are where a comma
+    stands between digits. Periods are removed unless a digit follows. Then, in lower case and word
+    by word: zero to ten and none are digits, `a`, `an` and `the` are dropped, and contractions that
+    lack an apostrophe get it.
 
     >>> [normalise_answer(answer) for answer in ("A T-shirt.", "yes, it is", "1,000", "dont")]
     ['t shirt', 'yes it is', '1000', "don't"]
