@@ -66,7 +66,8 @@ def soft_scores(counts: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
 class AnswerTargets:
     """Score of each answer of the list to each question, as rows that hold what is not zero.
 
-    Of VQAv2 a table of 658,000 questions and 3,129 answers would take 8 GB, the rows take less than 100 MB.
+    Of VQAv2 a table of 658,000 questions and 3,129 answers would take 8 GB, its rows take
+    less than 100 MB.
 
     Attributes:
         places: Answers that have a score, by their place in the list, question after question and
