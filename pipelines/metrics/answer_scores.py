@@ -30,6 +30,11 @@ DEFINITIONS = {
         "which is the mean of min(matches / 3, 1) over the ten sets of nine of them; otherwise 100 "
         "for the one answer that is the label, and 0"
     ),
+    "form": (
+        "answers of the list, of people and of models are compared in the form of the official VQA "
+        "evaluation (punctuation, digits, articles, contractions), also where all people wrote the "
+        "same, which it then leaves as it is"
+    ),
     "unlisted": (
         "percent of questions of whose answers the list has none: whatever a model says, they "
         "count as wrong; num_unlisted is their number"
@@ -40,6 +45,12 @@ DEFINITIONS = {
         "1000 bootstrap draws of whole images do, whose questions depend on one another"
     ),
     "majority": "what one gets who gives every question the most frequent label of train",
+}
+AS_WRITTEN = {  # in the place of that of `DEFINITIONS`, where a list does not normalise
+    "form": (
+        "answers count as those of the list only where they are written as it has them, as VLE "
+        "does: an annotator's `two` is not the `2` of the list"
+    )
 }
 
 

@@ -128,7 +128,9 @@ def all_answers(chosen: Sequence[str], *, normalise: bool = True) -> AnswerVocab
 
 def _twice(answers: Sequence[str], first: int, second: int) -> str:
     both = f"answers {first + 1} and {second + 1} of the list"
-    one, other = (answers[place][:60] for place in (first, second))
-    if one == other:
-        return f"{both} are both {one!r}"
-    return f"{both}, {one!r} and {other!r}, are one answer in the form in which they are compared"
+    spellings = [repr(answers[place][:60]) for place in (first, second)]
+    if answers[first] == answers[second]:
+        return f"{both} are both {spellings[0]}"
+    return (
+        f"{both}, {' and '.join(spellings)}, are one answer in the form in which they are compared"
+    )

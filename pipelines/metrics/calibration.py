@@ -77,7 +77,7 @@ def softmax_temperature(
     """
     listed = _listed(logits, labels)
     # below the largest logit of each question, so that those that are all alike have no slope
-    wanted = float((_label_logits(logits, labels) - logits[listed].max(axis=1)).sum())
+    wanted = float((_label_logits(logits, labels) - logits.max(axis=1)[listed]).sum())
 
     def slope(inverse: float) -> float:
         below = (block - block.max(axis=1, keepdims=True) for block in _blocks(logits, listed))
@@ -215,7 +215,8 @@ def _label_logits(
     logits: Float[np.ndarray, "n answers"], labels: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " listed"]:
     listed = np.flatnonzero(labels != UNLISTED)
-    return logits[listed, labels[listed]].astype(np.float64)
+    of_labels: np.ndarray = logits[listed, labels[listed]].astype(np.float64)
+    return of_labels
 
 
 def _listed(

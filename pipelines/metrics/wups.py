@@ -55,10 +55,10 @@ def word_similarity(wordnet: WordNet, first: str, second: str, threshold: float)
         second: The other.
         threshold: Of similarities, in [0, 1].
     """
-    one, other = _word(first), _word(second)
-    if one == other:
+    words = _word(first), _word(second)
+    if words[0] == words[1]:
         return 1.0
-    similarity = wordnet.similarity(one, other)
+    similarity = wordnet.similarity(*words)
     return similarity if similarity >= threshold else _FAR * similarity
 
 
@@ -89,7 +89,10 @@ def set_similarity(
             for answer in answers
         ]
     )
-    return min(math.prod(table.max(axis=1).tolist()), math.prod(table.max(axis=0).tolist()))
+    near_truths, near_answers = (
+        math.prod(float(largest) for largest in table.max(axis=axis)) for axis in (1, 0)
+    )
+    return min(near_truths, near_answers)
 
 
 def wups_scores(

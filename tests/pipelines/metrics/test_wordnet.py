@@ -129,6 +129,20 @@ def test_the_places_of_nltk_data_are_looked_at(tmp_path, monkeypatch):
     assert tmp_path / "corpora" / "wordnet.zip" in module.usual_places()
 
 
+@pytest.mark.parametrize(
+    ("program", "user", "command"),
+    [
+        ("/usr/bin/apt-get", 0, "apt-get install --no-install-recommends --yes wordnet-base"),
+        ("/bin/apt-get", 1000, "sudo apt-get install --no-install-recommends --yes wordnet-base"),
+        (None, 1000, "pip install nltk && python -m nltk.downloader wordnet"),
+    ],
+)
+def test_the_command_that_brings_it_is_one_for_this_machine(monkeypatch, program, user, command):
+    monkeypatch.setattr(module.shutil, "which", lambda _: program)
+    monkeypatch.setattr(module.os, "geteuid", lambda: user)
+    assert module.how_to_install() == command
+
+
 @pytest.mark.parametrize("name", small_wordnet())
 def test_a_file_that_is_missing_is_named(tmp_path, name):
     (write_small_wordnet(tmp_path) / name).unlink()
