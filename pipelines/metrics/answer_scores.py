@@ -26,9 +26,9 @@ _BLOCK = 2**22  # drawn images held at once: 32 MiB
 DEFINITIONS = {
     "accuracy": (
         "mean over all questions of the score of the answer that the model gives, percent: where "
-        "ten annotators answered, 0, 30, 60, 90 or 100 for an answer that 0, 1, 2, 3 or more gave, "
-        "which is the mean of min(matches / 3, 1) over the ten sets of nine of them; otherwise 100 "
-        "for the one answer that is the label, and 0"
+        "ten annotators answered, 0, 30, 60, 90 or 100 for an answer that 0, 1, 2, 3 or at least 4 "
+        "gave, which is the mean of min(matches / 3, 1) over the ten sets of nine of them; "
+        "otherwise 100 for the one answer that is the label, and 0"
     ),
     "form": (
         "answers of the list, of people and of models are compared in the form of the official VQA "
