@@ -9,6 +9,7 @@ Source: the manual pages wndb(5WN) and morphy(7WN) of WordNet 3.0 for the files 
 import os
 import re
 import shutil
+import struct
 import sys
 import zipfile
 import zlib
@@ -26,6 +27,8 @@ _INDEX, _DATA, _EXCEPTIONS = "index.noun", "data.noun", "noun.exc"
 _MOST_BYTES = {_INDEX: 2**26, _DATA: 2**28, _EXCEPTIONS: 2**24}  # of 3.0: 4.8, 15.3 and 0.04 MB
 _HYPERNYMS = {b"@", b"@i"}  # what a noun is a kind of, or an instance of
 _MOST_STEPS = 64  # from a noun up to the root; of 3.0 at most 19
+# what zipfile raises where an archive is none; ValueError for names that are not UTF-8
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError)
 _ENDINGS = (
     (b"s", b""),
     (b"ses", b"s"),
@@ -301,7 +304,7 @@ def _read_zipped(path: Path, name: str) -> bytes:
             raise FileNotFoundError("there is no such file")
         with zipfile.ZipFile(path) as archive, archive.open(f"wordnet/{name}") as member:
             content = member.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED_ZIP as error:
         raise DatasetFormatError(f"{path} is damaged: {one_line(error)}") from error
     except (OSError, KeyError) as error:
         raise _not_found(path, name, error) from error

@@ -174,6 +174,15 @@ def test_a_zip_file_that_is_none_or_lacks_a_file_is_refused(tmp_path):
         WordNet.open(path)
 
 
+def test_a_zip_file_with_names_that_are_no_text_is_refused(tmp_path):
+    path = tmp_path / "wordnet.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("wordnet/\N{LATIN SMALL LETTER E WITH ACUTE}", b"")
+    path.write_bytes(path.read_bytes().replace(b"\xc3\xa9", b"\xe9\xe9"))
+    with pytest.raises(DatasetFormatError, match=r"wordnet\.zip is damaged"):
+        WordNet.open(path)
+
+
 def test_a_zip_file_that_unpacks_without_an_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MOST_BYTES", {"index.noun": 1000})
     path = tmp_path / "wordnet.zip"
