@@ -18,6 +18,7 @@ _NAMES = {
     "pearson": "Pearson x100",
     "recall_sum": "RSUM",
     "spearman": "Spearman x100",
+    **{f"wups_{threshold}": f"WUPS@{threshold}" for threshold in ("0.9", "0", "0.925")},
     **{
         f"{measure}_{label}": f"{measure.replace('f1', 'F1')} of {pairs}"
         for label, pairs in ((1, "alike"), (0, "not alike"))
