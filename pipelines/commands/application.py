@@ -25,6 +25,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "extract": extraction.extract,
     "train-adapter": training.train_adapter,
+    "train-joint": training.train_joint,
     "plan": training.plan,
     "retrieve": evaluation.retrieve,
     "index": searching.index,

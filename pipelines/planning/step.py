@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from ...adapters.adapter import Widths, each_width
+from ...adapters.adapter import Adapter, Widths, each_width
 from ...adapters.gradcache import LazyTokens
 from ...adapters.klot import Klot
 from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
@@ -165,7 +165,7 @@ class PlannedStep:
             return widths
         return dict.fromkeys(widths, self.unpaired_options.width(widths))
 
-    def modules(self, device: torch.device) -> TrainingModules:
+    def modules(self, device: torch.device) -> TrainingModules[Adapter, Objective]:
         """Return what is trained, on a device that may be another one."""
         trained = build_trainable(
             self.table, self.options, widths=self.shape.widths, seed=0, device=device
@@ -174,7 +174,9 @@ class PlannedStep:
             return trained
         return replace(trained, objective=Klot(**self.unpaired_options.klot))
 
-    def train_step(self, modules: TrainingModules, images: int, device: torch.device) -> TrainStep:
+    def train_step(
+        self, modules: TrainingModules[Adapter, Objective], images: int, device: torch.device
+    ) -> TrainStep:
         """Return the step that trains `modules` on batches of so many images."""
         modules.adapter.train()
         queue = None

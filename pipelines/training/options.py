@@ -31,7 +31,7 @@ PRESET_KEYS = frozenset(
         *("finish", UNPAIRED, DISTIL),
     }
 )
-_SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
+_SCHEDULES = ("cosine", "cosine-epochs", "linear", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -44,8 +44,8 @@ class TrainOptions:
         epochs: With captions = 'each', over the captions.
         drop_last: What is left over after whole batches, and after whole steps of accumulated ones.
         optimiser: The decay of `adam` is added to the gradient.
-        schedule: After the rise of the rate: `cosine` down to 0, `cosine-epochs` down to
-            `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
+        schedule: After the rise of the rate: `cosine` or `linear` down to 0, `cosine-epochs` down
+            to `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
             loss has not fallen for some epochs.
         plateau_threshold: Share of the lowest loss that a loss must be below it to be a lower one.
         captions: What an epoch counts: images, with `all` texts of each or `one` drawn at random;
