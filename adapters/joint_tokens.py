@@ -55,6 +55,13 @@ class Boxes:
         return Tokens(means, is_there[:, :, 0])
 
 
+def blinded(tokens: Tokens) -> Tokens:
+    """Return one token of zeros for each row: what there is of a side that is not looked at."""
+    rows = len(tokens)
+    values = tokens.values.new_zeros(rows, 1, tokens.width)
+    return Tokens(values, tokens.mask.new_ones(rows, 1))
+
+
 @dataclass(frozen=True)
 class JointTokens:
     """Tokens of both sides between two steps of a joint adapter.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ... import __version__
-from . import evaluation, extraction, quickstart, reports, searching, training
+from . import answering, evaluation, extraction, quickstart, reports, searching, training
 from ._strict import StrictCommand
 from .cache import cache_app
 from .data import data_app
@@ -34,6 +34,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "probe": evaluation.probe,
     "fine-tune": training.fine_tune,
     "similarity": evaluation.similarity,
+    "vqa": answering.vqa,
+    "ask": answering.ask,
     "rank-encoders": evaluation.rank_encoders,
     "report": reports.report,
     "export": reports.export_run,

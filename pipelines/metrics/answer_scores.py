@@ -163,6 +163,20 @@ class AnswerTargets:
         table[rows, self.places[entries]] = self.scores[entries]
         return table
 
+    def take(self, questions: Int64[np.ndarray, " batch"]) -> "AnswerTargets":
+        """Return the targets of some questions alone, in this order."""
+        starts = np.concatenate([[0], self.ends])[questions]
+        sizes = self.ends[questions] - starts
+        ends = np.cumsum(sizes)
+        entries = np.repeat(starts - (ends - sizes), sizes) + np.arange(int(sizes.sum()))
+        return AnswerTargets(
+            self.places[entries],
+            self.scores[entries],
+            ends,
+            self.labels[questions],
+            self.num_answers,
+        )
+
     def scores_of(
         self, answers: Int64[np.ndarray, " questions"]
     ) -> Float64[np.ndarray, " questions"]:

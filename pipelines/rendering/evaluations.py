@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..answering.ask_spec import AskReport
 from ..classification.zero_shot_spec import ZeroShotReport
 from ..metrics.number import Number, report_line, shown, shown_chance
 from .numbers import number_table
@@ -91,6 +92,43 @@ def zero_shot_parts(done: ZeroShotReport) -> list[Table | str]:
         report_line(done.path, report),
         *([f"confusion: {done.plot}"] if done.plot is not None else []),
     ]
+
+
+def vqa_parts(report: Mapping[str, Any]) -> list[Table | str]:
+    """Return the table of a `vqa` report, a row each, and what the numbers rest on."""
+    of_all = ("by_answer_type", "by_question_type")
+    subjects = {
+        name: {key: value for key, value in numbers.items() if key not in of_all}
+        for name, numbers in report["metrics"].items()
+    }
+    title = f"vqa on {report['dataset']}/{report['split']}, {report['num_questions']:,} questions"
+    parts: list[Table | str] = [
+        number_table(title, subjects, corner="answers by", subjects_down=True)
+    ]
+    for kind in of_all:
+        rows = {
+            name: {of: number["accuracy"] for of, number in numbers[kind].items()}
+            for name, numbers in report["metrics"].items()
+            if kind in numbers
+        }
+        if rows and len(next(iter(rows.values()))) <= _ALL_CLASSES:
+            words = kind.replace("_", " ")
+            parts.append(number_table(f"accuracy {words}", rows, corner="answers by"))
+    parts.append(
+        f"{report['num_answers']:,} answers are told apart; the encoders are frozen, only adapters "
+        "were trained"
+    )
+    return parts
+
+
+def asked_parts(report: AskReport) -> list[Table | str]:
+    """Return a table of the answers to one question."""
+    table = ResultTable(f"{report.question} ({report.image})")
+    table.add_column("answer")
+    table.add_column("probability, %", justify="right")
+    for entry in report.answers:
+        table.add_row(str(entry["answer"]), f"{100 * entry['probability']:.1f}")
+    return [table]
 
 
 def similarity_parts(report: Mapping[str, Any]) -> list[Table | str]:

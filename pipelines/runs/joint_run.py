@@ -12,6 +12,8 @@ from jaxtyping import Float32
 
 from ...adapters.joint_adapter import JointAdapter
 from ...adapters.joint_checkpoint import load_joint_adapter
+from ...adapters.joint_objective import JointObjectives
+from ...adapters.joint_tokens import blinded
 from ...adapters.preset import JOINT
 from ...featcache.config import Table
 from ...featcache.errors import DivergedError, SpecError, StoreCorruptError
@@ -24,17 +26,27 @@ from .run_encoders import RunEncoders
 from .trained_run import TrainedRun
 
 
+def no_head(folder: Path, head: str, adapter: JointAdapter) -> SpecError:
+    """Build the error for a run that was not trained with a head."""
+    return SpecError(
+        f"run {folder.name} has no head {head!r}, its heads are {', '.join(adapter.heads)}: "
+        f"`lightalign train-joint --objective {head}` trains a run that has it"
+    )
+
+
 @dataclass(frozen=True)
 class LoadedJoint:
     """Joint adapter of a run, at rest.
 
     Attributes:
         adapter: The adapter, in evaluation mode.
+        objectives: What its heads were trained by.
         table: Content of its `adapter.toml`.
         vocabulary: Answers that it tells apart, or None for one without the head `answers`.
     """
 
     adapter: JointAdapter
+    objectives: JointObjectives
     table: Table
     vocabulary: AnswerVocabulary | None
 
@@ -47,7 +59,7 @@ class LoadedJoint:
             StoreCorruptError: A file of it is damaged, or its list of answers is not as long as its
                 head.
         """
-        adapter, _, table = load_joint_adapter(folder)
+        adapter, objectives, table = load_joint_adapter(folder)
         vocabulary = None
         if "answers" in adapter.heads:
             listed = table.get("answers", {})
@@ -58,7 +70,22 @@ class LoadedJoint:
                     f"{adapter.num_answers:,} outputs: {run_folder.ways_out(folder)}"
                 )
             vocabulary = AnswerVocabulary(tuple(answers), listed.get("normalise", True))
-        return cls(adapter.to(device), table, vocabulary)
+        return cls(adapter.to(device), objectives.to(device), table, vocabulary)
+
+    @property
+    def blind(self) -> str:
+        """Return the name of the side that it does not look at, or nothing."""
+        return str(self.table.get("blind", ""))
+
+    def require_answers(self, folder: Path) -> AnswerVocabulary:
+        """Return the answers that it tells apart.
+
+        Raises:
+            SpecError: It answers no questions.
+        """
+        if self.vocabulary is None:
+            raise no_head(folder, "answers", self.adapter)
+        return self.vocabulary
 
 
 class JointRun(TrainedRun):
@@ -135,11 +162,11 @@ class PairReader:
             DivergedError: A logit is not finite.
         """
         if head not in self.joint.adapter.heads:
-            raise SpecError(
-                f"run {self.folder.name} has no head {head!r}, its heads are "
-                f"{', '.join(self.joint.adapter.heads)}: train one by --objective {head}"
-            )
-        on_device = {side: of_side.to(self.device) for side, of_side in tokens.items()}
+            raise no_head(self.folder, head, self.joint.adapter)
+        on_device = {
+            side: blinded(of_side) if side.value == self.joint.blind else of_side
+            for side, of_side in ((s, t.to(self.device)) for s, t in tokens.items())
+        }
         joint = self.joint.adapter(on_device)
         scores: np.ndarray = self.joint.adapter.logits(joint, [head])[head].float().cpu().numpy()
         if not np.isfinite(scores).all():

@@ -51,6 +51,15 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     )
 
 
+def resolved_joint(spec: TrainJointSpec) -> Table:
+    """Return what `run.toml` of a joint training would hold, without training anything.
+
+    Raises:
+        LightalignError: The preset or the stores are not usable.
+    """
+    return _run_toml(spec, resolve_joint(spec), spec.preset)
+
+
 def run_joint(spec: TrainJointSpec, progress: Progress = SILENT) -> TrainReport:
     """Train a joint adapter and write its run folder.
 

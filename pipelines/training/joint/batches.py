@@ -48,7 +48,7 @@ class PairsLoaded:
         first: Tokens of distinct rows of the first side.
         second: Those of the second side.
         pairs: Places in `first` and `second` of each pair of the share.
-        num_right: How many of these belong together.
+        right: Places in `rows` of those of these that belong together.
         labels: By name, of the right pairs: `answers`, the score of each answer, and `answer`, the
             place of the one label in the list, or -1.
     """
@@ -57,8 +57,13 @@ class PairsLoaded:
     first: Tokens
     second: Tokens
     pairs: Int64[np.ndarray, "pairs 2"]
-    num_right: int
+    right: Int64[np.ndarray, " right"]
     labels: Mapping[str, Tensor]
+
+    @property
+    def num_right(self) -> int:
+        """Return how many pairs belong together."""
+        return len(self.right)
 
 
 class Negatives:
@@ -200,6 +205,6 @@ def load_pairs(
         first=stores.first.padded(first_rows),
         second=stores.second.padded(second_rows),
         pairs=np.stack([first_places, second_places], axis=1),
-        num_right=len(right),
+        right=right,
         labels=of_right,
     )

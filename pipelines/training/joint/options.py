@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ....featcache.errors import SpecError
 
+BLIND = ("", "image", "text")
 VOCABULARIES = ("auto", "official", "frequent", "train")
 
 
@@ -29,6 +30,17 @@ class WrongPairs:
             raise SpecError(f"[task] hard_negatives must be a share in [0, 1], found {self.hard}")
         if not 0 < self.scale < float("inf"):
             raise SpecError(f"[task] negatives_scale must be above 0, found {self.scale}")
+
+
+def check_blind(blind: str) -> str:
+    """Return the side that is not looked at, empty for none.
+
+    Raises:
+        SpecError: There is no such side.
+    """
+    if blind not in BLIND:
+        raise SpecError(f"[task] blind must be image, text or empty, found {blind!r}")
+    return blind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """One step of a training of pairs that are read together, a few pairs at a time if asked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ....adapters.joint_adapter import JointAdapter
 from ....adapters.joint_objective import JointObjective, JointObjectives
+from ....adapters.joint_tokens import blinded
 from ....featcache.tokens import Tokens
 from ....featcache.types import Sides
 from ..distributed import ALONE, ProcessGroup
@@ -44,6 +45,7 @@ class JointForward:
         sides: What both sides are.
         dtype: Type of matrix products.
         device: Where the adapter is.
+        blind: Name of a side that is not looked at, or empty.
 
     Attributes:
         reads_wrong: Whether each objective reads wrong pairs, too, by its name.
@@ -57,8 +59,10 @@ class JointForward:
         sides: Sides,
         dtype: torch.dtype,
         device: torch.device,
+        blind: str = "",
     ) -> None:
         self.adapter = adapter
+        self.blind = blind
         self.objectives = objectives
         self.sides = sides
         self.dtype = dtype
@@ -78,23 +82,17 @@ class JointForward:
         for start in range(0, len(batch.pairs), size):
             yield self._run(batch, np.arange(start, min(start + size, len(batch.pairs))))
 
+    def logits(self, batch: PairsLoaded, head: str) -> Float[Tensor, "pairs outputs"]:
+        """Return the logits of a head for all pairs of a batch, in their order."""
+        return self._read(batch, np.arange(len(batch.pairs)), [head])[head].float()
+
     def _run(self, batch: PairsLoaded, numbers: Int64[np.ndarray, " chunk"]) -> PairLosses:
-        first, second = batch.pairs[numbers].T
-        tokens = {
-            side: _rows(of_side, places).to(self.device)
-            for side, of_side, places in zip(
-                self.sides, (batch.first, batch.second), (first, second), strict=True
-            )
-        }
         is_right = numbers < batch.num_right
         labels = {MATCHES: torch.from_numpy(is_right).to(self.device)}
         right = torch.from_numpy(numbers[is_right])
         for name, of_label in batch.labels.items():
             labels[name] = of_label[right].to(self.device)
-        low = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
-            joint = self.adapter(tokens)
-            all_logits = self.adapter.logits(joint)
+        all_logits = self._read(batch, numbers, list(self.adapter.heads))
         losses = {}
         for name, objective in self._named.items():
             count = len(numbers) if self.reads_wrong[name] else len(right)
@@ -102,6 +100,24 @@ class JointForward:
                 read = {label: labels[label] for label in objective.labels}
                 losses[name] = objective(all_logits[objective.head][:count], read)
         return PairLosses(losses, all_logits)
+
+    def _read(
+        self, batch: PairsLoaded, numbers: Int64[np.ndarray, " chunk"], heads: Sequence[str]
+    ) -> dict[str, Tensor]:
+        first, second = batch.pairs[numbers].T
+        tokens = {
+            side: _rows(of_side, places).to(self.device)
+            for side, of_side, places in zip(
+                self.sides, (batch.first, batch.second), (first, second), strict=True
+            )
+        }
+        tokens = {
+            side: blinded(of_side) if side.value == self.blind else of_side
+            for side, of_side in tokens.items()
+        }
+        low = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):
+            return self.adapter.logits(self.adapter(tokens), heads)
 
 
 class JointStep:

@@ -2,17 +2,26 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
+from scipy import special
 
+from ....adapters.joint_objective import JointObjectives
 from ...inputs.pairs import PairDataset
+from ...metrics.calibration import (
+    calibration_number,
+    sigmoid_temperature,
+    softmax_temperature,
+)
 from .answers import AnswerLabels
 from .batches import JointRows, Negatives, load_pairs
 from .step import JointForward
 
 _PAIRS_AT_ONCE = 256  # whose activations are in memory
+_CALIBRATED = 10_000  # questions
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,40 @@ class JointValidation:
             forward.objectives.weights, right=len(self.rows), wrong=len(self.rows.wrong)
         )
 
+    @torch.no_grad()
+    def calibrate(self, forward: JointForward) -> dict[str, Any]:
+        """Return the temperature of probabilities of answers, and their calibration with it.
+
+        Of more than 10,000 questions as many are looked at, spread over all.
+        """
+        assert self.labels is not None, "the training lists answers"
+        places = np.arange(len(self.rows))
+        if len(places) > _CALIBRATED:
+            places = np.linspace(0, len(places) - 1, _CALIBRATED).astype(np.int64)
+        rows = JointRows(self.rows.first[places], self.rows.second[places], self.rows.wrong[:0])
+        logits = np.empty((len(rows), self.labels.targets.num_answers), dtype=np.float32)
+        for read, block in answer_logits(forward, self.stores, rows):
+            logits[read] = block
+        targets = self.labels.targets.take(self.labels.questions[rows.second])
+        kind = probabilities_of(forward.objectives)
+        temperature = (
+            softmax_temperature(logits, targets.labels)
+            if kind == "softmax"
+            else sigmoid_temperature(logits, targets)
+        )
+        best = logits.argmax(axis=1)
+        scores = targets.scores_of(best)
+        errors = {
+            name: calibration_number(probabilities(logits, kind, divisor).max(axis=1), scores)
+            for name, divisor in (("before", 1.0), ("after", temperature))
+        }
+        return {
+            "probabilities": kind,
+            "temperature": temperature,
+            "questions": len(rows),
+            **{f"calibration_error_{name}": number.value for name, number in errors.items()},
+        }
+
     def _blocks(self) -> Iterator[tuple[Int64[np.ndarray, " right"], Int64[np.ndarray, "wrong 2"]]]:
         """Yield places of right pairs, and wrong pairs, some at a time."""
         none = np.empty(0, dtype=np.int64)
@@ -108,6 +151,43 @@ class JointValidation:
             yield np.arange(start, stop), self.rows.wrong[:0]
         for start in range(0, len(self.rows.wrong), _PAIRS_AT_ONCE):
             yield none, self.rows.wrong[start : start + _PAIRS_AT_ONCE]
+
+
+def probabilities_of(objectives: JointObjectives) -> str:
+    """Return what makes probabilities of logits of answers, as their objective has it.
+
+    That is `softmax` where one answer is right, and `sigmoid` where each has a score.
+    """
+    learnt = objectives.objectives["answers"]
+    return "softmax" if getattr(learnt, "loss", "soft") == "single" else "sigmoid"
+
+
+def probabilities(
+    logits: Float32[np.ndarray, "n answers"], kind: str, temperature: float
+) -> Float32[np.ndarray, "n answers"]:
+    """Return probabilities of answers by `softmax` or by `sigmoid` of logits / temperature."""
+    scaled = logits / np.float32(temperature)
+    made: np.ndarray = (
+        special.softmax(scaled, axis=1) if kind == "softmax" else special.expit(scaled)
+    )
+    return made
+
+
+def answer_logits(
+    forward: JointForward, stores: PairDataset, rows: JointRows
+) -> Iterator[tuple[Int64[np.ndarray, " block"], Float32[np.ndarray, "block answers"]]]:
+    """Yield the logits of answers to right pairs, some at a time, with their places in `rows`.
+
+    The adapter is at rest meanwhile.
+    """
+    was_training = forward.adapter.training
+    forward.adapter.eval()
+    with torch.no_grad():
+        for start in range(0, len(rows), _PAIRS_AT_ONCE):
+            right = np.arange(start, min(start + _PAIRS_AT_ONCE, len(rows)))
+            batch = load_pairs(stores, rows, right, rows.wrong[:0], labels=None)
+            yield batch.right, forward.logits(batch, "answers").cpu().numpy()
+    forward.adapter.train(was_training)
 
 
 class _Scores:

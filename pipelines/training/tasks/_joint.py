@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....featcache.errors import SpecError
 from ....featcache.types import IMAGE_TEXT
-from ..joint.options import AnswerList, WrongPairs
+from ..joint.options import AnswerList, WrongPairs, check_blind
 from ..options import TrainPlan
 from .base import Best, Task, Validated
 
@@ -28,6 +28,7 @@ class JointTask(Task):
         negatives_from: `WrongPairs.run`.
         negatives_sha256: `WrongPairs.adapter_sha256`.
         negatives_scale: `WrongPairs.scale`.
+        blind: Side that is not looked at, `image` or `text`, as a control; or empty.
         most_validated: Pairs that validate at most; 0 for all.
 
     Raises:
@@ -44,11 +45,13 @@ class JointTask(Task):
         negatives_from: str = "",
         negatives_sha256: str = "",
         negatives_scale: float = 20.0,
+        blind: str = "",
         most_validated: int = 2000,
     ) -> None:
         if most_validated < 0:
             raise SpecError(f"[task] most_validated must be at least 0, found {most_validated}")
         self.most_validated = most_validated
+        self.blind = check_blind(blind)
         self.wrong_pairs = WrongPairs(
             hard=hard_negatives,
             run=negatives_from,
@@ -67,6 +70,7 @@ class JointTask(Task):
             wrong_pairs=self.wrong_pairs,
             answer_list=self.answer_list,
             most_validated=self.most_validated,
+            blind=self.blind,
         )
 
     def words(self, validation: Validated) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ....adapters.adapter import parameter_groups
 from ....adapters.joint_adapter import JointAdapter, build_joint_adapter
-from ....adapters.joint_checkpoint import save_joint_adapter
+from ....adapters.joint_checkpoint import load_joint_adapter, save_joint_adapter
 from ....adapters.joint_objective import JointObjectives, build_joint_objectives
 from ....featcache.config import Table
 from ....featcache.errors import SpecError
@@ -45,6 +45,7 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         wrong_pairs: How wrong pairs are drawn, for an objective that reads them.
         answer_list: Which answers are told apart, or None where no questions are answered.
         most_validated: Pairs that validate at most; 0 for all.
+        blind: Name of a side that is not looked at, or empty.
 
     Attributes:
         stores: Stores to train on.
@@ -69,6 +70,7 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         wrong_pairs: WrongPairs,
         answer_list: AnswerList | None,
         most_validated: int,
+        blind: str = "",
     ) -> None:
         self.plan = plan
         self.wrong_pairs = wrong_pairs
@@ -84,21 +86,10 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         if surroundings.processes.is_first:
             self._choose_validation(task, most_validated)
         self.trainable = self._build(objectives, surroundings.seed)
-        forward = JointForward(
-            self.trainable.adapter,
-            objectives,
-            sides=plan.stores.sides,
-            dtype=surroundings.dtype,
-            device=self.device,
-        )
+        self.blind = blind
+        forward = self._forward(self.trainable.adapter, surroundings.dtype)
         # of float32 whatever the training has: weights are chosen by small differences
-        self._at_rest = JointForward(
-            self.trainable.adapter,
-            objectives,
-            sides=plan.stores.sides,
-            dtype=torch.float32,
-            device=self.device,
-        )
+        self._at_rest = self._forward(self.trainable.adapter, torch.float32)
         self.batches = JointBatches(
             self.stores,
             self.train_rows,
@@ -198,6 +189,16 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         average = MovingAverage([adapter], decay=options.ema) if options.ema else None
         return TrainingModules(adapter, objectives, optimiser, average)
 
+    def _forward(self, adapter: JointAdapter, dtype: torch.dtype) -> JointForward:
+        return JointForward(
+            adapter,
+            self.trainable.objective,
+            sides=self.plan.stores.sides,
+            dtype=dtype,
+            device=self.device,
+            blind=self.blind,
+        )
+
     @property
     def notes(self) -> list[str]:
         """Return what is to know of the stores, and of answers that are in no list."""
@@ -261,12 +262,26 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
     def save(self, folder: Path) -> None:
         """Save the adapter with its heads, and the answers that they tell apart."""
         table = self._table
+        if self.blind:
+            table["blind"] = self.blind
         if self.vocabulary is not None:
             table["answers"] = {
                 "listed": list(self.vocabulary.answers),
                 "normalise": self.vocabulary.normalise,
             }
         save_joint_adapter(folder, self.trainable.adapter, self.trainable.objective, table=table)
+
+    def finish(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        """Return how probabilities of answers are calibrated, by the best weights and validation.
+
+        The temperature divides logits before they are made probabilities.
+        """
+        if self.validation is None or self.vocabulary is None:
+            return {}
+        progress.note("calibrating probabilities on the validation")
+        adapter, _, _ = load_joint_adapter(folder)
+        forward = self._forward(adapter.to(self.device), torch.float32)
+        return {"calibration": self.validation.calibrate(forward)}
 
     @property
     def _table(self) -> Table:

@@ -16,6 +16,7 @@ class Answers(JointTask):
         negatives_from: See there.
         negatives_sha256: See there.
         negatives_scale: See there.
+        blind: See there.
         most_validated: See there.
 
     Raises:
@@ -36,6 +37,7 @@ class Answers(JointTask):
         negatives_from: str = "",
         negatives_sha256: str = "",
         negatives_scale: float = 20.0,
+        blind: str = "",
         most_validated: int = 0,
     ) -> None:
         super().__init__(
@@ -43,6 +45,7 @@ class Answers(JointTask):
             negatives_from=negatives_from,
             negatives_sha256=negatives_sha256,
             negatives_scale=negatives_scale,
+            blind=blind,
             most_validated=most_validated,
         )
         self.answer_list = AnswerList(way=vocabulary, least_count=least_count, normalise=normalise)
