@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from lightalign.featcache.config import check_set_keys
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.settings import fields_of
+from lightalign.pipelines.answering.ask_spec import AskSpec
+from lightalign.pipelines.answering.vqa_spec import VqaSpec
 from lightalign.pipelines.classification.fine_tune_spec import FineTuneOptions, FineTuneSpec
 from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.classification.sgd_options import SgdOptions
@@ -47,6 +49,8 @@ SPECS = {
     "probe": ProbeSpec,
     "fine-tune": FineTuneSpec,
     "similarity": SimilaritySpec,
+    "vqa": VqaSpec,
+    "ask": AskSpec,
     "rank-encoders": RankSpec,
     "report": ReportSpec,
     "export": ExportSpec,
@@ -65,6 +69,9 @@ NEEDED = {
     "home": Path("home"),
     "data": "shapes",
     "query": "a red circle",
+    "run": "a-run",
+    "image": Path("photo.jpg"),
+    "question": "what is on the table?",
     "to": "onnx",
     "output": Path("out"),
     "encoders": ("toy-image",),
