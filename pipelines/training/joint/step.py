@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ....adapters.joint_adapter import JointAdapter
+from ....adapters.joint_batch import JointBatch
 from ....adapters.joint_objective import JointObjective, JointObjectives
 from ....adapters.joint_tokens import blinded
 from ....featcache.tokens import Tokens
@@ -104,12 +105,10 @@ class JointForward:
     def _read(
         self, batch: PairsLoaded, numbers: Int64[np.ndarray, " chunk"], heads: Sequence[str]
     ) -> dict[str, Tensor]:
-        first, second = batch.pairs[numbers].T
+        sides = zip(self.sides, (batch.first, batch.second), strict=True)
+        pairs = JointBatch(dict(sides), torch.from_numpy(batch.pairs[numbers]), {})
         tokens = {
-            side: _rows(of_side, places).to(self.device)
-            for side, of_side, places in zip(
-                self.sides, (batch.first, batch.second), (first, second), strict=True
-            )
+            side: _to_longest(of_side).to(self.device) for side, of_side in pairs.paired().items()
         }
         tokens = {
             side: blinded(of_side) if side.value == self.blind else of_side
@@ -183,9 +182,7 @@ class JointStep:
         self._optimiser_step.take(factor)
 
 
-def _rows(tokens: Tokens, places: Int64[np.ndarray, " n"]) -> Tokens:
-    """Return these rows, padded to the longest of them alone."""
-    numbers = torch.from_numpy(places).to(tokens.values.device)
-    mask = tokens.mask[numbers]
-    longest = int(mask.sum(dim=1).max())
-    return Tokens(tokens.values[numbers, :longest], mask[:, :longest])
+def _to_longest(tokens: Tokens) -> Tokens:
+    """Return tokens padded to the longest of these rows alone."""
+    longest = int(tokens.mask.sum(dim=1).max())
+    return Tokens(tokens.values[:, :longest], tokens.mask[:, :longest])
