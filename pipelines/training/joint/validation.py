@@ -1,7 +1,7 @@
 """Validation of a joint adapter on pairs that it is not trained on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +70,18 @@ class JointValidation:
             # of all pairs at once, and the same ones in every epoch
             wrong = negatives.draw(links[:, 0], links[:, 1], np.random.default_rng(0))
         return cls(owner, JointRows(links[:, 0], links[:, 1], wrong), labels, name)
+
+    @property
+    def num_read(self) -> int:
+        """Return how many pairs are read, right and wrong ones."""
+        return len(self.rows) + len(self.rows.wrong)
+
+    def sample(self, most: int) -> "JointValidation":
+        """Return so many right pairs at most, spread over all, without wrong ones."""
+        count = min(most, len(self.rows))
+        spread = np.linspace(0, len(self.rows) - 1, count).astype(np.int64)
+        rows = JointRows(self.rows.first[spread], self.rows.second[spread], self.rows.wrong[:0])
+        return replace(self, rows=rows)
 
     @torch.no_grad()
     def measure(self, forward: JointForward) -> dict[str, float]:
