@@ -1,6 +1,7 @@
 """Joint adapter and objectives of a preset, with the optimiser of all, each part at its rate."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ def build_joint_trainable(
 
 
 def _by_rate(
-    adapter: JointAdapter, rates: Mapping[str, float]
+    adapter: JointAdapter, rates: Mapping[str, Any]
 ) -> list[tuple[float, list[nn.Parameter]]]:
     """Return the parameters of each part with the factor on its learning rate, as `[rates]` says.
 
