@@ -15,7 +15,7 @@ from ..training.joint_spec import TrainJointSpec
 from ..training.spec import TrainSpec
 from ._common import CommandOutput, Overrides, option
 from ._from_spec import command
-from ._set_keys import fine_tune_keys, joint_keys, training_keys
+from ._set_keys import fine_tune_keys, joint_keys, plan_keys, training_keys
 
 Resume = Annotated[
     str | None, typer.Option(help="Go on with this stopped run; without other options.")
@@ -120,7 +120,7 @@ def train_joint(
 @command(
     PlanSpec,
     before={"batch_size": "image_encoder", "chunk_size": "image_encoder"},
-    set_keys=training_keys,
+    set_keys=plan_keys,
 )
 def plan(
     spec: PlanSpec,

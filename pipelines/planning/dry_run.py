@@ -118,6 +118,7 @@ def run(spec: TrainSpec | TrainJointSpec, progress: Progress = SILENT) -> TrainE
         epochs=epochs,
         steps=trainer.num_steps,
         chunk_size=plan.options.chunk_size,
+        reads_pairs=isinstance(opened, OpenJoint),
         memory="process" if device.type == "cpu" else "GPU",
         residency=opened.stores.residency,
         minutes=(seconds + timed.pooling_seconds) / 60,

@@ -67,12 +67,16 @@ class JointStepMemory(TrainedMemory):
     @cached_property
     def _whole(self) -> Allocations:
         """Tensors of a batch that is read at once, by the pairs that are read."""
-        return Allocations.fitted([self._record(pairs, adds=False) for pairs in _FEW])
+        return self._fitted(adds=False)
 
     @cached_property
     def _adding(self) -> Allocations:
         """Tensors of a chunk whose gradient is added to that of others."""
-        return Allocations.fitted([self._record(pairs, adds=True) for pairs in _FEW])
+        return self._fitted(adds=True)
+
+    def _fitted(self, *, adds: bool) -> Allocations:
+        with torch.random.fork_rng(devices=[]):
+            return Allocations.fitted([self._record(pairs, adds=adds) for pairs in _FEW])
 
     def _record(self, pairs: int, *, adds: bool) -> Allocations:
         """Return the tensors that a step of so many right pairs makes until the optimiser's turn.
@@ -94,7 +98,7 @@ class JointStepMemory(TrainedMemory):
             # a gradient that arrives at the logits has left the objective
             arguments[0].register_hook(note)  # type: ignore[no-untyped-call]
 
-        with torch.random.fork_rng(devices=[]), ExitStack() as hooks, LiveTensors() as live:
+        with ExitStack() as hooks, LiveTensors() as live:
             for part in objective.objectives.values():
                 hooks.enter_context(part.register_forward_pre_hook(note_loss))
             step.add_gradient(batch)

@@ -123,6 +123,7 @@ class TrainEstimate:
         rows: Tokens and width of a row, by side: with chunks of the longest, else the mean of the
             batch with most padding.
         texts_of_an_image: Texts of an image in its batch.
+        reads_pairs: Whether pairs are read together, as a joint adapter does.
         predicted: Bytes at the peak of a step, by part, as `plan` predicts them.
         memory: Which memory it is: that of the `process`, or of the `GPU`.
         residency: Where the features are meanwhile, by side; the peak holds those of batches.
@@ -146,6 +147,7 @@ class TrainEstimate:
     chunk_size: int
     rows: Mapping[str, str]
     texts_of_an_image: int
+    reads_pairs: bool
     predicted: PeakMemory
     memory: str
     residency: Mapping[str, Mapping[str, Any]]

@@ -214,7 +214,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(questions, monkeypatch, en
 
 def test_a_stopped_training_with_hard_wrong_pairs_goes_on_to_the_same_bytes(home, monkeypatch):
     quick_train(home, name="dual", preset="linear")
-    overrides = ("train.epochs=4", *TINY[1:], "train.batch_size=60", "task.hard_negatives=0.5")
+    overrides = ("train.epochs=4", "train.batch_size=60", *TINY[2:], "task.hard_negatives=0.5")
     goes_on_to_the_same_bytes(home, monkeypatch, overrides=overrides, negatives_from="dual")
 
 
@@ -270,7 +270,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(questions):
 @pytest.mark.parametrize("chunk_size", [0, 5])
 def test_torchrun_ends_with_the_weights_of_one_process(questions, chunk_size, record_property):
     """Of 24 pairs in batches of 5 and 4, which two processes share unevenly."""
-    overrides = ("train.epochs=4", *TINY[1:], "train.batch_size=5", NO_DROPOUT)
+    overrides = ("train.epochs=4", "train.batch_size=5", *TINY[2:], NO_DROPOUT)
     overrides = (*overrides, f"train.chunk_size={chunk_size}", "train.ema=0.9")
     alone = quick_joint(questions, overrides=overrides, name="alone", **BOTH)
     through = ("--no-python", sys.executable, "-m", "lightalign")
@@ -306,6 +306,20 @@ def test_batches_of_an_epoch_are_those_of_the_trainer_whatever_was_validated(que
         for trainer in trainers
     ]
     assert orders[0] == orders[1]
+
+
+def test_the_line_of_an_epoch_has_the_accuracies_and_the_pairs_of_a_second(questions):
+    asked = ("train-joint", "--preset", "vle/small", "--objective", BOTH["objective"])
+    done = lightalign(*asked, "--device", "cpu", *sets(*TINY), home=questions)
+    line = next(line for line in done.stderr.splitlines() if line.startswith("epoch 2/2"))
+    assert re.fullmatch(
+        r"epoch 2/2: loss \d+\.\d{3}, validation accuracy of answers \d+\.\d %, balanced accuracy "
+        r"of matching \d+\.\d %, loss \d+\.\d{3} \(\d+ pairs/s, \d+% waiting for data\)",
+        line,
+    )
+    (folder,) = run_folder.run_folders(questions)
+    record = json.loads((folder / run_folder.LOG).read_text().splitlines()[-1])
+    assert record["images_per_second"] > 0
 
 
 def test_a_plan_has_the_stores_and_the_validation_split(questions):
