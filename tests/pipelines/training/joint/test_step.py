@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from lightalign.featcache.errors import SpecError
+from lightalign.featcache.types import Modality
 from lightalign.pipelines.training.joint.modules import build_joint_trainable
 
 from ...joint_runs import BOTH, NO_DROPOUT, joint_trainer, opened
@@ -117,3 +119,17 @@ def test_each_part_has_its_rate_times_the_learning_rate(questions, rates, expect
         name: [pytest.approx(0.01 * factor)] for name, factor in expected.items()
     }
     assert not rate_of  # no parameter is trained twice, and none is left out
+
+
+def test_several_streams_of_a_side_are_refused_in_one_line(questions):
+    task = opened(joint_trainer(questions))
+    with pytest.raises(SpecError, match="a joint adapter reads one image stream, found 2: name"):
+        build_joint_trainable(
+            task.plan.table,
+            task.options,
+            widths={**task.plan.stores.widths, Modality.IMAGE: (16, 16)},
+            num_answers=None,
+            objectives=task.trainable.objective,
+            seed=0,
+            device=task.device,
+        )
