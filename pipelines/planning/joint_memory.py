@@ -5,8 +5,11 @@ from functools import cached_property
 
 import torch
 
+from ...adapters.joint_adapter import JointAdapter
+from ...adapters.joint_objective import JointObjectives
 from ...featcache.encoders.memory import LiveTensors
 from ..training.joint.step import MATCHES
+from ..training.modules import TrainingModules
 from .allocations import ROWS, Allocations
 from .joint_step import WRONG_PAIRS, PlannedJointStep
 from .spec import PeakMemory
@@ -22,9 +25,8 @@ class JointStepMemory(TrainedMemory):
     A chunk is of pairs, and its gradient is added before the next: no more than its graph is there.
     """
 
-    def __init__(self, planned: PlannedJointStep) -> None:
-        super().__init__(planned)
-        self._joint = planned
+    _planned: PlannedJointStep
+    _modules: TrainingModules[JointAdapter, JointObjectives]
 
     def peak(self, batch_size: int, chunk_size: int) -> PeakMemory:
         """Return what is in memory at the peak of a step: in a chunk, or as the optimiser steps."""
@@ -48,9 +50,9 @@ class JointStepMemory(TrainedMemory):
 
     def _moment(self, batch_size: int, gradients: int, activations: int, loss: int) -> PeakMemory:
         """Return the memory of one moment, with what is there all the time."""
-        shape = self._joint.shape
+        shape = self._planned.shape
         row_bytes = sum(shape.row_bytes(side) for side in shape.sides)
-        row_bytes += self._joint.answers_loaded(self._modules.objective) * _FLOAT_BYTES
+        row_bytes += self._planned.answers_loaded(self._modules.objective) * _FLOAT_BYTES
         return PeakMemory(
             weights=self._weights,
             gradients=gradients,
@@ -84,7 +86,7 @@ class JointStepMemory(TrainedMemory):
         A wrong pair makes as many, but for the loss of answers, which it has none of.
         """
         objective = self._modules.objective
-        planned = self._joint
+        planned = self._planned
         step = planned.train_step(self._modules, pairs, CPU)
         batch = planned.batch(pairs, CPU, objective, wrong=False)
         self._set_gradients(there=adds)

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from ...adapters.adapter import Adapter
 from ...adapters.objective import Loss, Objective, PairBatch
 from ...featcache.encoders.memory import LiveTensors
 from ...featcache.types import Side
 from ..inputs.cached_steps import POOLING_BYTES
 from ..inputs.pooled_shape import PooledShape
+from ..training.modules import TrainingModules
 from .allocations import ROWS, Allocations
 from .spec import PeakMemory
 from .step import PlannedStep
@@ -31,6 +33,9 @@ _FLOAT_BYTES = 4  # of a number of an embedding or a logit, in any precision
 
 class StepMemory(TrainedMemory):
     """Memory of a planned step that aligns two sides."""
+
+    _planned: PlannedStep
+    _modules: TrainingModules[Adapter, Objective]
 
     def __init__(self, planned: PlannedStep) -> None:
         unpaired = planned.unpaired

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...adapters.adapter import Widths, each_width
 from ...featcache.config import Table
@@ -110,5 +109,5 @@ class Planned(ABC):
         """Return the step that trains `modules` on batches of so many images."""
 
     @abstractmethod
-    def batch(self, images: int, device: torch.device, objective: nn.Module) -> Any:
+    def batch(self, images: int, device: torch.device, objective: Any) -> Any:
         """Return a batch of so many images, of random features."""
