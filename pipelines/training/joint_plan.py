@@ -105,6 +105,10 @@ def resolve_joint_preset(
         )
     table = with_objectives(table, objectives, preset=preset)
     table = apply_overrides(table, overrides)
+    if kind_of(table, where=preset) != JOINT:
+        raise SpecError(
+            f"kind of a joint preset is {JOINT!r}, found {table['kind']!r}: leave it out"
+        )
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
@@ -150,6 +154,11 @@ def _task_table(spec: TrainJointSpec, table: Table) -> Table:
     part = "answers" if "answers" in table["objective"] else "matching"
     options = dict(table.get("task", {}))
     if options.get("part", part) != part:
+        if any(override.partition("=")[0].strip() == "task.part" for override in spec.overrides):
+            raise SpecError(
+                f"[task] part follows from the objectives {sorted(table['objective'])} and is "
+                f"{part!r}, found {options['part']!r}: leave it out, or name others by --objective"
+            )
         # options of answers are none of a training that learns none
         accepted = TASKS.load(part).__init__.__kwdefaults__ or {}
         options = {name: value for name, value in options.items() if name in accepted}

@@ -1,5 +1,6 @@
 """Validation of a joint adapter on pairs that it is not trained on."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from ....featcache.errors import DivergedError
 from ...inputs.pairs import PairDataset
 from .answers import AnswerLabels
 from .batches import JointRows, Negatives, load_pairs
@@ -90,6 +92,9 @@ class JointValidation:
         `answers` gives `accuracy`, the mean soft score of the answer with the highest logit over
         all questions, in percent; `itm` gives `itm_accuracy`, the mean of the shares of right and
         of wrong pairs that are told, in percent (balanced accuracy; chance is 50).
+
+        Raises:
+            DivergedError: The loss is not finite.
         """
         was_training = forward.adapter.training
         forward.adapter.eval()
@@ -108,9 +113,15 @@ class JointValidation:
                     scores.right_told += int(says_yes[: batch.num_right].sum())
                     scores.wrong_told += int((~says_yes[batch.num_right :]).sum())
         forward.adapter.train(was_training)
-        return scores.table(
+        numbers = scores.table(
             forward.objectives.weights, right=len(self.rows), wrong=len(self.rows.wrong)
         )
+        if not math.isfinite(numbers["loss"]):
+            # a logit that is no number says no to everything, which looks like chance
+            raise DivergedError(
+                f"the loss is {numbers['loss']} on {self.name}: lower train.learning_rate"
+            )
+        return numbers
 
     def _blocks(self) -> Iterator[tuple[Int64[np.ndarray, " right"], Int64[np.ndarray, "wrong 2"]]]:
         """Yield places of right pairs, and wrong pairs, some at a time."""

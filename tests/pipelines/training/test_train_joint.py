@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from lightalign.featcache.errors import (
+    DivergedError,
     RunNotFoundError,
     SpecError,
     StoreNotFoundError,
@@ -111,6 +112,8 @@ def test_only_heads_that_an_objective_reads_are_built(home):
             SpecError,
             r"\[task\] \(matching\).*vocabulary",
         ),
+        ({"overrides": ("task.part=retrieval",)}, SpecError, "part follows from the objectives"),
+        ({"overrides": ("kind=dual",)}, SpecError, "kind of a joint preset is 'joint', found"),
         ({"overrides": ("objective.itm.weight=0",)}, SpecError, "weight must be above 0"),
         ({"overrides": ("train.validation=0.99",)}, SpecError, "left to train on, and two are"),
         ({"image_encoder": "dino-vits16"}, StoreNotFoundError, "dino-vits16"),
@@ -287,6 +290,22 @@ def test_torchrun_ends_with_the_weights_of_one_process(questions, chunk_size, re
     assert set(first) == set(second)
     assert max(differences) < 1e-4  # of weights up to about 1; a step changes them by 2e-4
     np.testing.assert_allclose(losses(folder), losses(alone.folder), rtol=1e-5)
+
+
+def test_a_training_that_diverged_is_no_run(questions):
+    """One step at such a rate leaves finite weights, whose logits are none."""
+    rates = ("train.learning_rate=1e30", "train.gradient_clip=1e30", "train.batch_size=24")
+    overrides = ("train.epochs=1", *TINY[2:], *rates)
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) on split 'val': lower train"):
+        quick_joint(questions, overrides=overrides)
+    assert run_folder.run_folders(questions) == []
+
+
+def test_a_preset_for_questions_is_trained_to_match_where_that_is_asked(home):
+    """Its options of answers are none of a training that learns none."""
+    overrides = ("train.epochs=1", "train.batch_size=60", *TINY[2:])
+    trained = quick_joint(home, preset="vle/vqa", objective="itm", overrides=overrides)
+    assert run_folder.read_spec(trained.folder)["task"] == {"part": "matching"}
 
 
 def test_training_leaves_the_global_random_state_alone(questions):
