@@ -33,6 +33,13 @@ EXCUSED = {
     ),
     "lightalign train-adapter --preset sotalign --unpaired-images photos/train "
     "--unpaired-texts news/train": "needs stores of two further datasets; runs in test_unpaired.py",
+    **dict.fromkeys(
+        (
+            "lightalign extract --encoder efficientnet-lite0 --encoder minilm --data daquar",
+            "lightalign train-joint --preset vle/small --objective answers --data daquar",
+        ),
+        "needs a dataset of questions; runs on a small one in test_train_joint.py",
+    ),
     "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
     "--set train.batch_size=4096": "starts processes, as the slow tests of test_distributed.py do",
 }

@@ -67,6 +67,11 @@ def joint_keys() -> Keys:
     return keys
 
 
+def plan_keys() -> Keys:
+    """Return the keys of a preset of either kind."""
+    return list(dict([*joint_keys(), *training_keys()]).items())
+
+
 def probe_keys() -> Keys:
     """Return the keys of the options of the probe protocols."""
     from ..classification.probe_spec import ProbeOptions

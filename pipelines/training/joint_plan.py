@@ -1,6 +1,6 @@
 """Resolve the request of a joint training to a plan: its preset, its stores, its validation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from ...adapters.preset import JOINT, kind_of, read_preset
 from ...featcache import atomic_files
 from ...featcache.config import Table, apply_overrides, build
 from ...featcache.errors import SpecError
-from ...featcache.home import command_line
+from ...featcache.home import command_line, usual_home
 from ...featcache.registry import list_names, unknown_name
 from ...featcache.types import sides_of
 from ..common.progress import SILENT, Progress
@@ -49,7 +49,9 @@ def resolve(spec: TrainJointSpec, progress: Progress = SILENT) -> TrainPlan:
         from .log import require_tensorboard
 
         require_tensorboard()
-    table, options = resolve_joint_preset(spec)
+    table, options = resolve_joint_preset(
+        spec.preset, spec.overrides, objectives=spec.objectives, home=spec.home
+    )
     by_side = choose_sides(
         image=_streams(spec, "image"),
         text=_streams(spec, "text"),
@@ -73,22 +75,40 @@ def resolve(spec: TrainJointSpec, progress: Progress = SILENT) -> TrainPlan:
     )
 
 
-def resolve_joint_preset(spec: TrainJointSpec) -> tuple[Table, TrainOptions]:
+def resolve_joint_preset(
+    preset: str,
+    overrides: Sequence[str],
+    *,
+    objectives: Mapping[str, float] | None = None,
+    home: Path | None,
+) -> tuple[Table, TrainOptions]:
     """Return the preset of a joint adapter with values changed, and its `[train]` table.
+
+    Args:
+        preset: Name of the preset.
+        overrides: `a.b=c` on its tables.
+        objectives: Weight of each objective in the place of its own, or None for these.
+        home: Home that a command in a message is of, or None for the usual one.
 
     Raises:
         SpecError: It is a preset of another kind, or an override or option is wrong.
         UnknownNameError: There is no such preset or objective.
     """
-    table = read_preset(spec.preset)
-    if kind_of(table, where=spec.preset) != JOINT:
-        command = command_line("train-adapter", "--preset", spec.preset, home=spec.home)
+    table = read_preset(preset)
+    if kind_of(table, where=preset) != JOINT:
+        command = command_line(
+            "train-adapter", "--preset", preset, home=usual_home() if home is None else home
+        )
         raise SpecError(
-            f"preset {spec.preset!r} aligns two sides and reads neither beside the other: "
+            f"preset {preset!r} aligns two sides and reads neither beside the other: "
             f"`{command}` trains it"
         )
-    table = with_objectives(table, spec.objectives, preset=spec.preset)
-    table = apply_overrides(table, spec.overrides)
+    table = with_objectives(table, objectives, preset=preset)
+    table = apply_overrides(table, overrides)
+    if kind_of(table, where=preset) != JOINT:
+        raise SpecError(
+            f"kind of a joint preset is {JOINT!r}, found {table['kind']!r}: leave it out"
+        )
     unknown = sorted(set(table) - PRESET_KEYS)
     if unknown:
         raise SpecError(f"a preset has no {unknown[0]!r}; known: {sorted(PRESET_KEYS)}")
@@ -134,6 +154,11 @@ def _task_table(spec: TrainJointSpec, table: Table) -> Table:
     part = "answers" if "answers" in table["objective"] else "matching"
     options = dict(table.get("task", {}))
     if options.get("part", part) != part:
+        if any(override.partition("=")[0].strip() == "task.part" for override in spec.overrides):
+            raise SpecError(
+                f"[task] part follows from the objectives {sorted(table['objective'])} and is "
+                f"{part!r}, found {options['part']!r}: leave it out, or name others by --objective"
+            )
         # options of answers are none of a training that learns none
         accepted = TASKS.load(part).__init__.__kwdefaults__ or {}
         options = {name: value for name, value in options.items() if name in accepted}

@@ -10,6 +10,8 @@ from lightalign.pipelines.extraction.reports import ExtractReport
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.ranking import index_tuning
 
+from .question_tables import write_questions
+
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
 # enough training images to rank encoders by
 MANY_SCENES = {"train": 96, "val": 8, "test": 8, "size": 32}
@@ -62,6 +64,28 @@ def home(toy_home, tmp_path):
     (tmp_path / "h").mkdir()
     (tmp_path / "h" / "features").symlink_to(toy_home / "features")
     return tmp_path / "h"
+
+
+def extract_questions(place: Path, **changes) -> Path:
+    """Return a home with the features of `write_questions`."""
+    table = write_questions(place / "pictures", **changes)
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(place / "home", encoder, data=f"vqa-table={table}", source={})
+    return place / "home"
+
+
+@pytest.fixture(scope="session")
+def toy_questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with stores of questions about pictures of one colour; read only."""
+    return extract_questions(tmp_path_factory.mktemp("toy-questions"))
+
+
+@pytest.fixture
+def questions(toy_questions, tmp_path):
+    """Return a home with the stores of questions and no run yet."""
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "features").symlink_to(toy_questions / "features")
+    return tmp_path / "q"
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ COMMANDS = (
     *("probe --data cifar10", "fine-tune --data cifar10", "quickstart"),
     *("similarity --data stsb", "rank-encoders --data shapes", "export x --to onnx --output y"),
     *("cache export x y", "train-adapter --resume x", "train-adapter --dry-run"),
+    *("train-joint", "train-joint --resume x", "train-joint --dry-run"),
 )
 
 

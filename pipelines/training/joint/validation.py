@@ -1,7 +1,8 @@
 """Validation of a joint adapter on pairs that it is not trained on."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float32, Int64
 from scipy import special
 
 from ....adapters.joint_objective import JointObjectives
+from ....featcache.errors import DivergedError
 from ...inputs.pairs import PairDataset
 from ...metrics.calibration import (
     calibration_number,
@@ -80,6 +82,18 @@ class JointValidation:
             wrong = negatives.draw(links[:, 0], links[:, 1], np.random.default_rng(0))
         return cls(owner, JointRows(links[:, 0], links[:, 1], wrong), labels, name)
 
+    @property
+    def num_read(self) -> int:
+        """Return how many pairs are read, right and wrong ones."""
+        return len(self.rows) + len(self.rows.wrong)
+
+    def sample(self, most: int) -> "JointValidation":
+        """Return so many right pairs at most, spread over all, without wrong ones."""
+        count = min(most, len(self.rows))
+        spread = np.linspace(0, len(self.rows) - 1, count).astype(np.int64)
+        rows = JointRows(self.rows.first[spread], self.rows.second[spread], self.rows.wrong[:0])
+        return replace(self, rows=rows)
+
     @torch.no_grad()
     def measure(self, forward: JointForward) -> dict[str, float]:
         """Return the loss, and what each objective measures; the adapter is at rest meanwhile.
@@ -87,6 +101,9 @@ class JointValidation:
         `answers` gives `accuracy`, the mean soft score of the answer with the highest logit over
         all questions, in percent; `itm` gives `itm_accuracy`, the mean of the shares of right and
         of wrong pairs that are told, in percent (balanced accuracy; chance is 50).
+
+        Raises:
+            DivergedError: The loss is not finite.
         """
         was_training = forward.adapter.training
         forward.adapter.eval()
@@ -105,9 +122,15 @@ class JointValidation:
                     scores.right_told += int(says_yes[: batch.num_right].sum())
                     scores.wrong_told += int((~says_yes[batch.num_right :]).sum())
         forward.adapter.train(was_training)
-        return scores.table(
+        numbers = scores.table(
             forward.objectives.weights, right=len(self.rows), wrong=len(self.rows.wrong)
         )
+        if not math.isfinite(numbers["loss"]):
+            # a logit that is no number says no to everything, which looks like chance
+            raise DivergedError(
+                f"the loss is {numbers['loss']} on {self.name}: lower train.learning_rate"
+            )
+        return numbers
 
     @torch.no_grad()
     def calibrate(self, forward: JointForward) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class JointTask(Task):
     """
 
     sides = IMAGE_TEXT
+    counted = "pairs"
     answer_list: AnswerList | None = None  # of a task whose answers are listed
 
     def __init__(

@@ -1,16 +1,13 @@
 """A joint task with its data: pairs that are read together, objectives, a validation of pairs."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from ....adapters.adapter import parameter_groups
-from ....adapters.joint_adapter import JointAdapter, build_joint_adapter
+from ....adapters.joint_adapter import JointAdapter
 from ....adapters.joint_checkpoint import load_joint_adapter, save_joint_adapter
-from ....adapters.joint_objective import JointObjectives, build_joint_objectives
+from ....adapters.joint_objective import build_joint_objectives
 from ....featcache.config import Table
 from ....featcache.errors import SpecError
 from ....featcache.store.catalog import pairs_path, read_pairs
@@ -21,18 +18,16 @@ from ...metrics.answer_vocabulary import AnswerVocabulary
 from ..joint.answers import AnswerLabels, choose_vocabulary
 from ..joint.batches import JointBatches, JointRows, Negatives, PairsLoaded
 from ..joint.dual_similarity import dual_similarity
+from ..joint.modules import build_joint_trainable
 from ..joint.options import AnswerList, WrongPairs
 from ..joint.step import JointForward, JointStep
 from ..joint.validation import JointValidation
-from ..modules import TrainingModules
 from ..open_task import OpenTask, Surroundings
-from ..optimisation import MovingAverage, build_optimiser
 from ..options import TrainPlan
 from ..training_inputs import TrainingInputs
 from .base import Task
 
 _TABLES = ("towers", "joint", "heads", "objective")  # of a preset: what rebuilds the adapter
-_RATES = ("towers", "joint", "heads")  # names in [rates], beside slots of [joint]
 
 
 class OpenJoint(OpenTask[JointRows, PairsLoaded]):
@@ -85,7 +80,15 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         self._negatives = self._negatives_of(self.stores) if has_wrong else None
         if surroundings.processes.is_first:
             self._choose_validation(task, most_validated)
-        self.trainable = self._build(objectives, surroundings.seed)
+        self.trainable = build_joint_trainable(
+            plan.table,
+            plan.options,
+            widths=plan.stores.widths,
+            num_answers=None if self.vocabulary is None else len(self.vocabulary),
+            objectives=objectives,
+            seed=surroundings.seed,
+            device=self.device,
+        )
         self.blind = blind
         forward = self._forward(self.trainable.adapter, surroundings.dtype)
         # of float32 whatever the training has: weights are chosen by small differences
@@ -160,35 +163,6 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             )
         return Negatives(stores, similarity, hard=wrong_pairs.hard)
 
-    def _build(
-        self, objectives: JointObjectives, seed: int
-    ) -> TrainingModules[JointAdapter, JointObjectives]:
-        plan, options = self.plan, self.plan.options
-        widths = {}
-        for side, width in plan.stores.widths.items():
-            if not isinstance(width, int):
-                raise SpecError(
-                    f"a joint adapter reads one {side.label} stream, found {len(width)}: name one "
-                    "encoder and one layer"
-                )
-            widths[side] = width
-        adapter = build_joint_adapter(
-            plan.table,
-            widths=widths,
-            num_answers=None if self.vocabulary is None else len(self.vocabulary),
-            seed=seed,
-        ).to(self.device)
-        groups = [
-            {**group, "lr": factor * options.learning_rate}
-            for factor, parameters in _by_rate(adapter, plan.table.get("rates", {}))
-            for group in parameter_groups(
-                parameters, weight_decay=options.weight_decay, decay_all=options.decay_all
-            )
-        ]
-        optimiser = build_optimiser(options.optimiser, groups, learning_rate=options.learning_rate)
-        average = MovingAverage([adapter], decay=options.ema) if options.ema else None
-        return TrainingModules(adapter, objectives, optimiser, average)
-
     def _forward(self, adapter: JointAdapter, dtype: torch.dtype) -> JointForward:
         return JointForward(
             adapter,
@@ -257,7 +231,11 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
 
     def validate(self) -> dict[str, Any]:
         """Return the loss and the accuracies; nothing where no pairs validate here."""
-        return {} if self.validation is None else self.validation.measure(self._at_rest)
+        return {} if self.validation is None else self.measure(self.validation)
+
+    def measure(self, validation: JointValidation) -> dict[str, float]:
+        """Return the loss and the accuracies of pairs that are not trained on."""
+        return validation.measure(self._at_rest)
 
     def save(self, folder: Path) -> None:
         """Save the adapter with its heads, and the answers that they tell apart."""
@@ -305,35 +283,3 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             "encoders_frozen": True,
             **answers,
         }
-
-
-def _by_rate(
-    adapter: JointAdapter, rates: Mapping[str, float]
-) -> list[tuple[float, list[nn.Parameter]]]:
-    """Return the parameters of each part with the factor on its learning rate, as `[rates]` says.
-
-    It names `towers`, `joint`, `heads`, or a slot of `[joint]`, which counts before `joint`.
-
-    Raises:
-        SpecError: A name is none of these, or a factor is no number above 0.
-    """
-    slots = list(adapter.steps)
-    for name, factor in rates.items():
-        if name not in (*_RATES, *slots):
-            raise SpecError(
-                f"[rates] has no {name!r}; known: {', '.join(dict.fromkeys((*_RATES, *slots)))}"
-            )
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
-            raise SpecError(f"[rates] {name} must be a number above 0, found {factor!r}")
-    parts: dict[str, tuple[float, nn.Module]] = {
-        "towers": (rates.get("towers", 1.0), adapter.towers),
-        "heads": (rates.get("heads", 1.0), adapter.heads),
-        **{
-            f"joint.{slot}": (rates.get(slot, rates.get("joint", 1.0)), step)
-            for slot, step in adapter.steps.items()
-        },
-    }
-    by_rate: dict[float, list[nn.Parameter]] = {}
-    for factor, module in parts.values():
-        by_rate.setdefault(float(factor), []).extend(module.parameters())
-    return list(by_rate.items())

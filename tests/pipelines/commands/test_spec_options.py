@@ -28,6 +28,7 @@ from lightalign.pipelines.reports.report_spec import ReportSpec
 from lightalign.pipelines.search.build_index_spec import IndexSpec
 from lightalign.pipelines.search.search_spec import SearchSpec
 from lightalign.pipelines.similarity.similarity_spec import SimilaritySpec
+from lightalign.pipelines.training.joint_spec import TrainJointSpec
 from lightalign.pipelines.training.mixup import MixupOptions
 from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.spec import TrainSpec
@@ -41,6 +42,7 @@ COMMANDS = {
 SPECS = {
     "extract": ExtractSpec,
     "train-adapter": TrainSpec,
+    "train-joint": TrainJointSpec,
     "plan": PlanSpec,
     "retrieve": RetrieveSpec,
     "index": IndexSpec,
@@ -59,6 +61,7 @@ SHARED = {"home", "device", "overrides", "no_verify", "as_json", "quiet", "help"
 BESIDE = {  # what a command has beside its Spec
     "extract": {"dry_run"},
     "train-adapter": {"dry_run", "resume", "same_text"},
+    "train-joint": {"dry_run", "resume"},
     "plan": {"batch_size", "chunk_size"},
 }
 SETTING = [
