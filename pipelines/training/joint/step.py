@@ -93,7 +93,7 @@ class JointForward:
         right = torch.from_numpy(numbers[is_right])
         for name, of_label in batch.labels.items():
             labels[name] = of_label[right].to(self.device)
-        all_logits = self._read(batch, numbers, list(self.adapter.heads))
+        all_logits = self._read(batch, numbers)
         losses = {}
         for name, objective in self._named.items():
             count = len(numbers) if self.reads_wrong[name] else len(right)
@@ -103,7 +103,10 @@ class JointForward:
         return PairLosses(losses, all_logits)
 
     def _read(
-        self, batch: PairsLoaded, numbers: Int64[np.ndarray, " chunk"], heads: Sequence[str]
+        self,
+        batch: PairsLoaded,
+        numbers: Int64[np.ndarray, " chunk"],
+        heads: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         sides = zip(self.sides, (batch.first, batch.second), strict=True)
         pairs = JointBatch(dict(sides), torch.from_numpy(batch.pairs[numbers]), {})
