@@ -153,23 +153,29 @@ class _RecallSum:
     """Sum of the recalls of both directions, and the same in each draw."""
 
     def __init__(self, draws: BootstrapDraws) -> None:
-        self.value = 0.0
-        self.chance = 0.0
+        self.recalls: list[Mapping[str, Any]] = []
         self.num = 0
         self.drawn: Float64[np.ndarray, " draws"] = np.zeros(draws.draws)
 
     def add(self, table: Mapping[str, Any], of_recalls: Float64[np.ndarray, "draws r"]) -> None:
         """Add the recalls of a direction."""
-        recalls = table["recall"].values()
-        self.value += sum(recall["value"] for recall in recalls)
-        self.chance += sum(recall["chance"] for recall in recalls)
+        self.recalls += table["recall"].values()
         self.num += table["num_queries"]
         self.drawn = self.drawn + of_recalls.sum(axis=1)
 
-    def number(self) -> Number:
+    @property
+    def value(self) -> float:
         """Return the sum."""
+        total: float = sum(recall["value"] for recall in self.recalls)
+        return total
+
+    def number(self) -> Number:
+        """Return the sum with its interval and what chance gets."""
         return Number(
-            value=self.value, num=self.num, interval=interval_of(self.drawn), chance=self.chance
+            value=self.value,
+            num=self.num,
+            interval=interval_of(self.drawn),
+            chance=sum(recall["chance"] for recall in self.recalls),
         )
 
     def less(self, other: "_RecallSum") -> Number:

@@ -21,6 +21,7 @@ from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.exporting.export_spec import ExportSpec
 from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.joint.match_spec import MatchSpec
 from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.reports.report_spec import ReportSpec
 from lightalign.pipelines.search.build_index_spec import IndexSpec
@@ -43,6 +44,7 @@ SPECS = {
     "retrieve": RetrieveSpec,
     "index": IndexSpec,
     "search": SearchSpec,
+    "match": MatchSpec,
     "zero-shot": ZeroShotSpec,
     "probe": ProbeSpec,
     "fine-tune": FineTuneSpec,
@@ -65,6 +67,8 @@ NEEDED = {
     "home": Path("home"),
     "data": "shapes",
     "query": "a red circle",
+    "image": Path("photo.png"),
+    "texts": ("a red circle",),
     "to": "onnx",
     "output": Path("out"),
     "encoders": ("toy-image",),
