@@ -9,6 +9,7 @@ import lightalign
 from lightalign.featcache.errors import LeakageError, SpecError, StoreNotFoundError
 from lightalign.pipelines.evaluation import retrieve, second_stage
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
+from lightalign.pipelines.metrics.number import numbers_of, shown
 from lightalign.pipelines.ranking.two_stage import ITM, SUM
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec
@@ -94,6 +95,8 @@ def test_the_terminal_has_the_three_orders_side_by_side(matching):
     assert done.returncode == 0, done.stderr
     assert "text to image, the first 10 read again by joint" in done.stdout
     assert re.search(r"cosine +itm +itm and cosine", done.stdout)
+    for _, number in numbers_of(reranked(matching).report["metrics"]):
+        assert shown(number) in done.stdout
     for line in ("ceiling, %", "RSUM less that of the cosine, %", "logit difference + 20 x cosine"):
         assert line in done.stdout
 
