@@ -121,8 +121,9 @@ def _annotation(
             "question_type": str(question_type),
             "answer_type": str(answer_type),
         } if is_image_number(question):
-            texts = [answer.get("answer") for answer in answers if isinstance(answer, dict)]
-            if len(texts) == len(answers) and all(isinstance(text, str) for text in texts):
+            found_texts = (answer.get("answer") for answer in answers if isinstance(answer, dict))
+            texts = [text for text in found_texts if isinstance(text, str)]
+            if len(texts) == len(answers):
                 return question, texts, (chosen, question_type, answer_type)
     keys = "question_id, answers, multiple_choice_answer, question_type and answer_type"
     raise format_error(file, place, f"expected the keys {keys}, found {value!r}")
