@@ -21,11 +21,12 @@ from ..ranking.normalisation import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scori
 from ..ranking.ranking import both_directions
 from ..ranking.recall import Retrieval
 from ..ranking.ties import find_ties
-from ..ranking.two_stage import TwoStageRetrieval
+from ..ranking.two_stage import ITM, SUM, TwoStageRetrieval
 from ..runs.embed_stored import embed_pairs
 from ..runs.evaluation import Evaluation
 from ..runs.leakage import EvaluatedItems
 from ..runs.trained_run import TrainedRun
+from .matched_pairs import PairMatching
 from .query_bank import BankRows, embed_bank, find_bank
 from .retrieve_spec import RetrieveReport, RetrieveSpec
 from .second_stage import SecondStage
@@ -96,7 +97,7 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     if second is not None:
         reranked = second.measure(embeddings, k=spec.k, progress=progress)
         metrics |= reranked
-        curves += [_curve(name.replace("_", " "), of_order) for name, of_order in reranked.items()]
+        curves += [_curve(name.replace("_", " "), reranked[name]) for name in (ITM, SUM)]
         evaluation.beside["rerank"] = second.table()
         evaluation.warn(*second.warnings_beside(leakage))
     usual_rule = spec.same_text == NEGATIVE
@@ -158,7 +159,7 @@ def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, st
     if any("index" in table for table in metrics.values()):
         definitions.update(index_tuning.DEFINITIONS)
     if spec.rerank is not None:
-        definitions.update(TwoStageRetrieval.definitions)
+        definitions.update({**TwoStageRetrieval.definitions, **PairMatching.definitions})
     if spec.scoring != COSINE:
         is_bank = spec.scoring == QUERYBANK
         definitions[spec.scoring.replace("-", "_")] = (

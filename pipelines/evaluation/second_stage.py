@@ -26,6 +26,7 @@ from ..runs.joint_run import JointRun
 from ..runs.leakage import EvaluatedItems, Leakage, find_leakage
 from ..runs.provenance import describe_pair
 from ..training.joint.options import WrongPairs
+from .matched_pairs import PairMatching
 from .retrieve_spec import RetrieveSpec
 
 
@@ -86,7 +87,7 @@ class SecondStage:
     def measure(
         self, embeddings: PairedEmbeddings, *, k: int, progress: Progress
     ) -> dict[str, Any]:
-        """Return the tables of `TwoStageRetrieval`.
+        """Return the tables of `TwoStageRetrieval`, and those of `PairMatching` as `matching`.
 
         Raises:
             StoreIncompleteError: An item is not in its stores.
@@ -103,12 +104,17 @@ class SecondStage:
         }
         pairs = StoredPairs(adapter, sides)
         progress.note(f"the first {k} of each query are read again by run {self.run.folder.name}")
-        task = TwoStageRetrieval(
-            k=k,
-            scale=self.scale,
-            reranker_of=lambda direction: StoredReranker.of(direction, pairs, progress),
-        )
-        return task.run(embeddings, progress)
+
+        def reranker_of(direction: Direction) -> Reranker:
+            return StoredReranker.of(direction, pairs, progress)
+
+        # both read the same items, which are kept
+        matching = PairMatching(scale=self.scale, reranker_of=reranker_of)
+        orders = TwoStageRetrieval(k=k, scale=self.scale, reranker_of=reranker_of)
+        return {
+            "matching": matching.run(embeddings, progress),
+            **orders.run(embeddings, progress),
+        }
 
     def table(self) -> dict[str, Any]:
         """Return what it is, as JSON values."""

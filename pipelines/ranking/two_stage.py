@@ -73,8 +73,8 @@ class TwoStageRetrieval:
         ),
         "seconds_per_query": (
             "time of a query in the first stage, by exact search among embeddings that are there, "
-            "and in reading its first k together with it, stored features to scores; all queries "
-            "at once, on this machine"
+            "and in reading its first k together with it, from features that are in memory where "
+            "they fit; all queries at once, on this machine"
         ),
     }
 

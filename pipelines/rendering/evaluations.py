@@ -204,6 +204,8 @@ def _reranked_tables(report: Mapping[str, Any]) -> list[Table | str]:
         for order, of_order in orders.items()
     }
     parts.append(number_table("both directions", sums))
+    matching = {f"{kind} wrong pairs": numbers for kind, numbers in metrics["matching"].items()}
+    parts.append(number_table(f"matching by {second['run']}", matching))
     parts.append(f"itm and cosine: logit difference + {second['scale']:g} x cosine")
     return parts
 
