@@ -96,7 +96,22 @@ class JointAdapter(nn.Module):
             SpecError: A side is not there, rows are not equally many, or types or boxes do not fit
                 the adapter.
         """
-        rows = self._read(tokens, types or {}, boxes or {})
+        return self._fused(self._read(tokens, types or {}, boxes or {}))
+
+    def fuse(self, behind: Mapping[Side, Tokens]) -> Joint:
+        """Read row i of both sides together, for all i, of tokens that are behind their towers.
+
+        `towers.tokens_after` gives these: an item that is read with many others goes through its
+        tower once. Types are those that `forward` takes where it is told none.
+        """
+        default_types = dict(zip(reversed(self.sides), (0, 1), strict=True))
+        types = {
+            side: torch.full_like(behind[side].mask, default_types[side], dtype=torch.int64)
+            for side in self.sides
+        }
+        return self._fused(JointTokens({side: behind[side] for side in self.sides}, types))
+
+    def _fused(self, rows: JointTokens) -> Joint:
         for step in self.steps.values():
             rows = step(rows)
         assert rows.pooled is not None, "a step of every joint adapter pools"

@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from ... import __version__
-from . import answering, evaluation, extraction, quickstart, reports, searching, training
+from . import (
+    answering,
+    evaluation,
+    extraction,
+    matching,
+    quickstart,
+    reports,
+    searching,
+    training,
+)
 from ._strict import StrictCommand
 from .cache import cache_app
 from .data import data_app
@@ -30,6 +39,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "retrieve": evaluation.retrieve,
     "index": searching.index,
     "search": searching.search,
+    "match": matching.match,
     "zero-shot": evaluation.zero_shot,
     "probe": evaluation.probe,
     "fine-tune": training.fine_tune,

@@ -17,6 +17,7 @@ _NAMES = {
     "mutual_knn": "mutual neighbours",
     "pearson": "Pearson x100",
     "recall_sum": "RSUM",
+    "recall_sum_difference": "RSUM less that of the cosine",
     "spearman": "Spearman x100",
     **{f"wups_{threshold}": f"WUPS@{threshold}" for threshold in ("0.9", "0", "0.925")},
     **{

@@ -102,12 +102,7 @@ class RunEncoders:
             )
         self.sides = known_sides(self._table["encoders"])
         self._weights = dict(weights or {})
-        names = {
-            encoder["name"]
-            for of_side in self._table["encoders"].values()
-            for encoder in each_recorded(of_side)
-        }
-        unknown = sorted(set(self._weights) - names)
+        unknown = sorted(set(self._weights) - _names(self._table))
         if unknown:
             raise SpecError(
                 f"weights are named for {unknown[0]!r}; the encoders of {folder} are {self.names}"
@@ -207,6 +202,25 @@ class RunEncoders:
                 f"{_difference(identity, now)}"
             )
         return reading
+
+
+def weights_of(folder: Path, weights: Mapping[str, Path]) -> dict[str, Path]:
+    """Return those of the weights by encoder name that are of an encoder of a run.
+
+    Raises:
+        StoreCorruptError: A file of the run is damaged.
+    """
+    names = _names(run_folder.read_spec(folder))
+    return {name: path for name, path in weights.items() if name in names}
+
+
+def _names(table: Table) -> set[str]:
+    """Return the names of all encoders of a run; `table` is its `run.toml`."""
+    return {
+        encoder["name"]
+        for of_side in table.get("encoders", {}).values()
+        for encoder in each_recorded(of_side)
+    }
 
 
 def _prepare(content: Any, name: str, encoder: Encoder[Any], side: Side) -> Any:

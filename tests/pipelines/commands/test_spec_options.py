@@ -23,6 +23,7 @@ from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.exporting.export_spec import ExportSpec
 from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.joint.match_spec import MatchSpec
 from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.reports.report_spec import ReportSpec
 from lightalign.pipelines.search.build_index_spec import IndexSpec
@@ -47,6 +48,7 @@ SPECS = {
     "retrieve": RetrieveSpec,
     "index": IndexSpec,
     "search": SearchSpec,
+    "match": MatchSpec,
     "zero-shot": ZeroShotSpec,
     "probe": ProbeSpec,
     "fine-tune": FineTuneSpec,
@@ -73,8 +75,9 @@ NEEDED = {
     "data": "shapes",
     "query": "a red circle",
     "run": "a-run",
-    "image": Path("photo.jpg"),
+    "image": Path("photo.png"),
     "question": "what is on the table?",
+    "texts": ("a red circle",),
     "to": "onnx",
     "output": Path("out"),
     "encoders": ("toy-image",),
