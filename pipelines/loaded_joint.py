@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from ..adapters.preset import JOINT
 from ..featcache.errors import SpecError
 from ..featcache.home import expanded
+from .answering import ask
 from .joint import match
 from .joint.match_spec import Match
+from .joint.required_head import require_head
 from .runs import run_folder
 from .runs.joint_run import PairReader
 
@@ -58,6 +61,31 @@ class LoadedJointRun:
         is_file = isinstance(image, str | Path)
         name = str(image) if is_file else type(image).__name__
         return match.match_texts(self.reader, image, texts, name=name)
+
+    def ask(
+        self, image: str | Path | bytes | Image.Image, question: str, *, top_k: int = 5
+    ) -> list[dict[str, Any]]:
+        """Return the most probable answers to a question about an image, as `lightalign ask`.
+
+        Args:
+            image: A file, its content, or a picture that is already decoded.
+            question: The question; what is longer than the encoder reads is cut off.
+            top_k: Answers that are told, at least 1.
+
+        Returns:
+            Tables of `answer` and `probability`, the most probable first.
+
+        Raises:
+            SpecError: The run answers no questions, or an argument is of another type or empty.
+            LightalignError: An item cannot be encoded; see `Embedder`.
+        """
+        if not isinstance(question, str):
+            raise SpecError(f"ask takes a question as text, found {question!r:.60}")
+        if not isinstance(image, str | Path | bytes | Image.Image):
+            raise SpecError(f"ask takes a file or a picture, found {type(image).__name__}")
+        require_head(self.reader.joint.adapter, "answers", folder=self.folder, home=self.home)
+        report = ask.answer(self.reader, image, question, top_k=top_k)
+        return [dict(entry) for entry in report.answers]
 
 
 def load_joint(

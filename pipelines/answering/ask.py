@@ -10,6 +10,8 @@ from ...featcache.home import expanded
 from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.text_notes import TextReader
+from ..joint.match import check_image
+from ..joint.required_head import require_head
 from ..runs import run_folder
 from ..runs.joint_run import PairReader
 from ..training.joint.validation import probabilities_of
@@ -27,10 +29,10 @@ def run(spec: AskSpec, progress: Progress = SILENT) -> AskReport:
     """
     folder = run_folder.find_run(spec.home, spec.run, kind=JOINT)
     image = expanded(spec.image)
-    if not image.is_file():
-        raise SpecError(f"no image at {image}: name a file")
+    check_image(image)
     weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
     reader = PairReader(folder, device=spec.device, weights=weights)
+    require_head(reader.joint.adapter, "answers", folder=folder, home=spec.home)
     report = answer(reader, image, spec.question, top_k=spec.top_k)
     for warning in report.warnings:
         progress.note(warning)
@@ -56,6 +58,8 @@ def answer(
     vocabulary = reader.joint.require_answers(reader.folder)
     if not question.strip() or top_k < 1:
         raise SpecError("ask a question, and for one answer at least")
+    if isinstance(image, str | Path):
+        check_image(expanded(Path(image)))
     name = str(image) if isinstance(image, str | Path) else "image"
     (images,) = reader.encode([image], [name], Modality.IMAGE)
     (texts,) = reader.encode([question], ["question"], Modality.TEXT)

@@ -66,6 +66,7 @@ class SecondStage:
                 f"the first stage aligns {in_words(stores.sides)}: name another"
             )
         require_head(run.joint.adapter, HEAD, folder=run.folder, home=spec.home)
+        run.joint.require_both_sides(run.folder)
         query = replace(evaluation.query(run.queries), dataset=stores.dataset, source=stores.source)
         pair = StorePair.of(require_stores(spec.home, query, progress))
         paired = join_stores(pair, home=spec.home, same_text=spec.same_text)

@@ -34,7 +34,7 @@ def run(spec: MatchSpec, progress: Progress = SILENT) -> MatchReport:
     folder = run_folder.find_run(spec.home, spec.run, kind=JOINT)
     progress.note(f"run {folder.name}")
     image = expanded(spec.image)
-    _check_image(image)
+    check_image(image)
     weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
     reader = PairReader(folder, device=spec.device, weights=weights)
     require_matching(reader, home=spec.home)
@@ -67,6 +67,7 @@ def require_matching(reader: PairReader, *, home: Path) -> None:
             "with texts: name another run"
         )
     require_head(reader.joint.adapter, HEAD, folder=reader.folder, home=home)
+    reader.joint.require_both_sides(reader.folder)
 
 
 def match_texts(
@@ -86,7 +87,7 @@ def match_texts(
     """
     check_texts(texts)
     if isinstance(image, str | Path):
-        _check_image(expanded(Path(image)))
+        check_image(expanded(Path(image)))
     (of_image,) = reader.encode([image], [name], Modality.IMAGE)
     of_texts = reader.encode(list(texts), [text[:40] for text in texts], Modality.TEXT)
     matches = []
@@ -109,8 +110,8 @@ def _match(text: str, logits: Any) -> Match:
     )
 
 
-def _check_image(image: Path) -> None:
-    """Refuse what is no file.
+def check_image(image: Path) -> None:
+    """Pass if there is a file at a place.
 
     Raises:
         SpecError: It is not there, or a folder.
@@ -122,4 +123,4 @@ def _check_image(image: Path) -> None:
     if is_folder:
         raise SpecError(f"{str(image)!r} is a folder: name one image file")
     if not is_file:
-        raise SpecError(f"there is no image {str(image)!r}: name an image file, then the texts")
+        raise SpecError(f"there is no image {str(image)!r}: name an image file")

@@ -77,6 +77,18 @@ class LoadedJoint:
         """Return the name of the side that it does not look at, or nothing."""
         return str(self.table.get("blind", ""))
 
+    def require_both_sides(self, folder: Path) -> None:
+        """Pass if it looks at both sides.
+
+        Raises:
+            SpecError: It is a control that does not.
+        """
+        if self.blind:
+            raise SpecError(
+                f"run {folder.name} is a control that does not look at the {self.blind}, and "
+                "cannot say what belongs together: name another run"
+            )
+
     def require_answers(self, folder: Path) -> AnswerVocabulary:
         """Return the answers that it tells apart.
 

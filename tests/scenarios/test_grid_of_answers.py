@@ -15,7 +15,7 @@ from lightalign.pipelines.runs import run_folder
 
 from ..featcache.conftest import PROCESSOR, write_tokenizer
 from ..helpers import lightalign
-from ..pipelines.joint_homes import write_questions
+from ..pipelines.question_tables import write_questions
 
 SIZES = {
     "hidden_size": 32,

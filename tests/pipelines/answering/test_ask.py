@@ -19,14 +19,15 @@ from lightalign.pipelines.runs import run_folder
 from lightalign.pipelines.runs.joint_run import PairReader
 
 from ...helpers import lightalign
-from ..joint_homes import ANSWERS, question_home, quick_joint
+from ..conftest import extract_questions
+from ..joint_runs import ANSWERS, quick_joint
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with pictures and a home, in which one run answers and one matches."""
     place = tmp_path_factory.mktemp("ask")
-    home = question_home(place)
+    home = extract_questions(place)
     quick_joint(home, name="answers", **ANSWERS)
     quick_joint(home, name="matches")
     return place
@@ -89,7 +90,7 @@ def test_probabilities_are_worked_by_hand():
     ("changes", "error", "message"),
     [
         ({"question": "  "}, SpecError, "question is empty"),
-        ({"image": Path("none.png")}, SpecError, "no image at"),
+        ({"image": Path("none.png")}, SpecError, "there is no image"),
         ({"run": "nothing"}, RunNotFoundError, "no run 'nothing'"),
         ({"run": "matches"}, SpecError, "no head 'answers'.*train-joint --objective answers"),
         ({"top_k": 0}, SpecError, "from 1 to"),
@@ -101,7 +102,7 @@ def test_what_cannot_be_answered_is_refused(place, changes, error, message):
 
 
 def test_a_list_of_another_length_than_the_head_is_refused(place, tmp_path):
-    home = question_home(tmp_path)
+    home = extract_questions(tmp_path)
     folder = quick_joint(home, name="cut", **ANSWERS).folder
     table = folder / run_folder.TABLE
     content = read_toml(table)

@@ -18,7 +18,8 @@ from lightalign.pipelines.runs.joint_run import JointRun
 from lightalign.pipelines.training import train, trainer
 
 from ...helpers import lightalign
-from ..joint_homes import ANSWERS, TINY, question_home, quick_joint
+from ..conftest import extract_questions
+from ..joint_runs import ANSWERS, TINY, quick_joint
 
 QUICK = {"preset": ("vle/small",), "overrides": TINY, "device": "cpu", "data": "vqa-table"}
 
@@ -26,7 +27,7 @@ QUICK = {"preset": ("vle/small",), "overrides": TINY, "device": "cpu", "data": "
 @pytest.fixture(scope="module")
 def asked_home(tmp_path_factory):
     """Return a home with questions about pictures of one colour; tables add their runs to it."""
-    return question_home(tmp_path_factory.mktemp("asked"))
+    return extract_questions(tmp_path_factory.mktemp("asked"))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_what_is_trained_once_is_not_trained_again(asked_home, told, monkeypatch
 def test_a_table_that_was_stopped_in_a_training_goes_on_to_the_same_numbers(
     asked_home, told, tmp_path_factory, monkeypatch
 ):
-    home = question_home(tmp_path_factory.mktemp("stopped"))
+    home = extract_questions(tmp_path_factory.mktemp("stopped"))
     spec = VqaSpec(home=home, split="val", seeds=2, **QUICK)
     run_epoch = trainer.Trainer.run_epoch
 

@@ -15,6 +15,7 @@ from lightalign.pipelines.joint.required_head import require_head
 from lightalign.pipelines.runs.joint_run import PairReader
 
 from ...helpers import lightalign as command
+from ..joint_runs import TINY, quick_joint
 
 TEXTS = ("A red circle.", "A picture of a small blue square beside a large green star.", "nothing")
 
@@ -129,3 +130,10 @@ def test_a_run_without_the_head_says_by_which_command_one_is_trained(matching, p
     done = command(*advice[1:], *quick, "--device", "cpu", "--name", "new", "-q", home=matching)
     assert done.returncode == 0, done.stderr
     assert command("match", "new", str(photo), "a", "-q", home=matching).returncode == 0
+
+
+def test_a_control_that_is_blind_to_a_side_matches_nothing(questions, photo):
+    overrides = (*TINY, "task.blind=image")
+    folder = quick_joint(questions, name="blind-control", overrides=overrides).folder
+    with pytest.raises(SpecError, match="does not look at the image"):
+        lightalign.load_joint(str(folder), home=questions).match(photo, ["a text"])
