@@ -52,8 +52,13 @@ DEFINITIONS = {
 
 @dataclass
 class _Row:
-    """Row of the table: scores of each question, mean over the seeds."""
+    """Row of the table: scores of each question, mean over the seeds.
 
+    Questions are in the order of `asked`, which may be another one with other encoders.
+    """
+
+    asked: AskedSplit
+    targets: AnswerTargets
     scores: Float64[np.ndarray, " questions"]
     confidence: Float64[np.ndarray, " questions"] | None = None
     by_seed: list[float] = field(default_factory=list)
@@ -100,8 +105,6 @@ class _Table:
         self.progress = progress
         self.rows: dict[str, _Row] = {}
         self.runs: dict[str, list[str]] = {}
-        self.asked: AskedSplit | None = None
-        self.targets: AnswerTargets | None = None
         self.warned: set[str] = set()
         self.evaluation = Evaluation(
             kind="vqa",
@@ -123,8 +126,6 @@ class _Table:
             asked = self._asked(joint)
             measured.append((joint, predict(joint, asked, progress=self.progress)))
         self.runs[row.label] = [joint.folder.name for joint, _ in measured]
-        asked = self.asked
-        assert asked is not None, "a row has at least one seed"
         vocabulary = measured[0][1].vocabulary
         if MAJORITY not in self.rows and self.spec.controls:
             self.rows[MAJORITY] = self._majority(measured[0][0], asked, vocabulary)
@@ -157,11 +158,10 @@ class _Table:
         self.warned.update(fresh)
         self.evaluation.warn(*fresh)
         self.evaluation.beside.setdefault("leakage", leakage.table())
-        if self.asked is None:
+        if not self.evaluation.stores:
             self.evaluation.stores = pair.stores
             ids = stores.second.ids
             self.evaluation.ids = [ids[row] for row in asked.rows.second.tolist()]
-        self.asked = asked
         return asked
 
     def _measured(self, asked: AskedSplit, seeds: Sequence[Predictions]) -> _Row:
@@ -173,9 +173,9 @@ class _Table:
             scores.append(targets.scores_of(told.best))
             wups.append(self._wups(asked, told.words))
             confidences.append(told.confidence)
-            if self.targets is None:
-                self.targets = targets
         return _Row(
+            asked=asked,
+            targets=asked.targets(seeds[0].vocabulary),
             scores=np.mean(scores, axis=0),
             confidence=confidences[0],
             by_seed=[100.0 * float(each.mean()) for each in scores],
@@ -193,7 +193,9 @@ class _Table:
         word = vocabulary.answers[int(best[0])]
         self.evaluation.beside["majority_answer"] = word
         return _Row(
-            scores=asked.targets(vocabulary).scores_of(best),
+            asked=asked,
+            targets=(targets := asked.targets(vocabulary)),
+            scores=targets.scores_of(best),
             wups=self._wups(asked, [word] * len(asked)),
         )
 
@@ -234,13 +236,10 @@ class _Table:
 
     def write(self) -> tuple[Any, dict[str, Any]]:
         """Write the report."""
-        asked, targets = self.asked, self.targets
-        assert asked is not None
-        assert targets is not None
+        first = next(iter(self.rows.values()))
+        asked, targets = first.asked, first.targets
         evaluation = self.evaluation
-        evaluation.metrics = {
-            name: self._numbers(asked, targets, row) for name, row in self.rows.items()
-        }
+        evaluation.metrics = {name: self._numbers(row) for name, row in self.rows.items()}
         blind = self.rows.get(QUESTION_ONLY)
         for name, row in self.rows.items():
             if blind is not None and name not in (QUESTION_ONLY, MAJORITY):
@@ -267,8 +266,9 @@ class _Table:
             )
         return evaluation.write()
 
-    def _numbers(self, asked: AskedSplit, targets: AnswerTargets, row: _Row) -> dict[str, Any]:
-        images, chance = asked.images, targets.chance
+    def _numbers(self, row: _Row) -> dict[str, Any]:
+        asked, images = row.asked, row.asked.images
+        chance = row.targets.chance
         numbers: dict[str, Any] = {"accuracy": score_number(row.scores, images, chance)}
         if len(row.by_seed) > 1:
             deviation = float(np.std(row.by_seed, ddof=1))

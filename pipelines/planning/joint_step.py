@@ -93,7 +93,7 @@ class PlannedJointStep(Planned):
             first=first,
             second=second,
             pairs=np.concatenate([np.stack([right, right], axis=1), of_wrong]),
-            num_right=images,
+            right=right,
             labels=labels,
         )
 
