@@ -45,7 +45,8 @@ def test_all_three_orders_are_reported_and_the_cosine_is_as_without_a_second_sta
     assert both.report["rerank"]["scale"] == 20.0
     for of_kind in (metrics["matching"]["random"], metrics["matching"]["hard"]):
         assert "interval" in of_kind["balanced_accuracy"]
-    assert {ITM, SUM, "ceiling", "recall_sum_difference", "matching"} <= set(both.report["definitions"])
+    names = {ITM, SUM, "ceiling", "recall_sum_difference", "matching"}
+    assert names <= set(both.report["definitions"])
     assert {curve["title"] for curve in both.report["curves"]} >= {"R@k by itm"}
 
 
