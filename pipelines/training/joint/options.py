@@ -20,7 +20,7 @@ class WrongPairs:
         scale: Factor on its cosines before the softmax, above 0.
     """
 
-    hard: float = 1.0
+    hard: float = 0.3
     run: str = ""
     adapter_sha256: str = ""
     scale: float = 20.0

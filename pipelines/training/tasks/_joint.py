@@ -42,7 +42,7 @@ class JointTask(Task):
     def __init__(
         self,
         *,
-        hard_negatives: float = 1.0,
+        hard_negatives: float = 0.3,
         negatives_from: str = "",
         negatives_sha256: str = "",
         negatives_scale: float = 20.0,

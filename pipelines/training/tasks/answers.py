@@ -33,7 +33,7 @@ class Answers(JointTask):
         vocabulary: str = "auto",
         least_count: int = 9,
         normalise: bool = True,
-        hard_negatives: float = 1.0,
+        hard_negatives: float = 0.3,
         negatives_from: str = "",
         negatives_sha256: str = "",
         negatives_scale: float = 20.0,
