@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from ..featcache.config import Table
 from ..featcache.errors import SpecError
-from ..featcache.hardware import free_memory
 from ..featcache.registry import Registry
 from ..featcache.tokens import PooledTokens, StreamTokens, Tokens
 from ..featcache.types import Side, sides_of
+from .building import check_memory, outlining, seeded
 from .context import name_vectors
 from .masking import without_padding
-from .options import read_options
+from .options import construct
 from .preset import BOTH, JOIN
 from .step import Step
 
@@ -320,16 +320,9 @@ def build_adapter(
         UnknownNameError: No step has the name of a part.
     """
     outline = outline_adapter(towers, widths=widths)
-    num_bytes, free = sum(tensor.nbytes for tensor in outline.state_dict().values()), free_memory()
-    if num_bytes > free:
-        raise SpecError(
-            f"[towers] describes an adapter of {num_bytes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB "
-            "of memory are free: give its parts smaller sizes"
-        )
-    with torch.random.fork_rng(devices=[]):
-        # the CPU's generator only: torch.manual_seed would reseed those of all devices
-        torch.default_generator.manual_seed(seed)
-        adapter = _assemble(towers, widths)
+    check_memory(outline, described="[towers] describes an adapter")
+    with seeded(seed):
+        adapter = assemble(towers, widths)
         adapter.check_one_token()
     return adapter
 
@@ -343,24 +336,18 @@ def outline_adapter(towers: Mapping[str, Any], *, widths: Mapping[Side, Widths])
         SpecError: See `build_adapter`, or a number is larger than any tensor's axis.
         UnknownNameError: No step has the name of a part.
     """
-    _check_towers(towers, widths)
-    for side, of_side in widths.items():
-        of_streams = of_side if isinstance(of_side, list | tuple) and of_side else [of_side]
-        for width in of_streams:
-            if type(width) is not int or not 1 <= width <= _MOST_FEATURES:
-                raise SpecError(
-                    f"[widths].{side.value} must be from 1 to {_MOST_FEATURES:,}, "
-                    f"found {width!r:.80}"
-                )
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return _assemble(towers, widths)
-    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # of sizes alone
-        reason = str(error).splitlines()[0]
-        raise SpecError(f"[towers] cannot be built, a size is too large: {reason:.200}") from error
+    check_towers(towers, widths)
+    with outlining("[towers]"):
+        return assemble(towers, widths)
 
 
-def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> Adapter:
+def assemble(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> Adapter:
+    """Build the towers of a checked table, drawn from the global generator.
+
+    Raises:
+        SpecError: See `build_adapter`.
+        UnknownNameError: No step has the name of a part.
+    """
     # in the order of the enumeration, so that equal seeds give equal weights
     sides = sides_of([side.value for side in widths])
     assembly = _Assembly({side: widths[side] for side in sides})
@@ -374,7 +361,12 @@ def _assemble(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> Adapt
     )
 
 
-def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> None:
+def check_towers(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> None:
+    """Check that towers are those of the sides of `widths`, and that widths can be such.
+
+    Raises:
+        SpecError: They are not.
+    """
     separate = sorted(side.value for side in widths)
     if sorted(towers) not in ([BOTH], separate):
         raise SpecError(
@@ -383,6 +375,14 @@ def _check_towers(towers: Mapping[str, Any], widths: Mapping[Side, Widths]) -> N
     for owner, tower in towers.items():
         if not isinstance(tower, Mapping) or not tower:
             raise SpecError(f"[towers.{owner}] must be a table of slots, found {tower!r}")
+    for side, of_side in widths.items():
+        of_streams = of_side if isinstance(of_side, list | tuple) and of_side else [of_side]
+        for width in of_streams:
+            if type(width) is not int or not 1 <= width <= _MOST_FEATURES:
+                raise SpecError(
+                    f"[widths].{side.value} must be from 1 to {_MOST_FEATURES:,}, "
+                    f"found {width!r:.80}"
+                )
 
 
 class _Slot(NamedTuple):
@@ -448,7 +448,9 @@ class _Assembly:
 
     def _add(self, name: str, places: Sequence[tuple[Side, int]], slot: _Slot, where: str) -> None:
         width = _one_width(self.current, places, where=where)
-        step = self.steps[name] = _build_step(slot.part, width, slot.options, where=where)
+        step = self.steps[name] = construct(
+            STEPS, slot.part, width, options=slot.options, where=where
+        )
         for side, stream in places:
             is_joined = len(self.current[side]) == 1
             (self.paths[side] if is_joined else self.before_join[side][stream]).append(name)
@@ -458,7 +460,7 @@ class _Assembly:
         if len(self.current[side]) == 1:
             return  # there is nothing to join
         name = f"{side.value}/{slot_name}"
-        step = _build_step(slot.part, self.current[side], slot.options, where=where)
+        step = construct(STEPS, slot.part, self.current[side], options=slot.options, where=where)
         self.steps[name] = step
         self.paths[side].append(name)
         self.current[side] = [step.out_width]
@@ -498,13 +500,3 @@ def _read_slot(slot: str, entry: Any, *, where: str) -> _Slot:
         if not isinstance(sharing[name], bool):
             raise SpecError(f"{where}.{name} must be true or false, found {sharing[name]!r}")
     return _Slot(part, options, **sharing)
-
-
-def _build_step(part: str, width: Widths, options: Table, *, where: str) -> Step:
-    step = STEPS.load(part)
-    arguments = read_options(step, options, where=f"{where} ({part})")
-    try:
-        # a join takes the width of each stream
-        return step(width, **arguments)  # type: ignore[arg-type]
-    except SpecError as error:
-        raise SpecError(f"{where} ({part}): {error}") from error

@@ -6,7 +6,7 @@ or, where the table has changed too, a mismatch that loading reports.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,16 +24,29 @@ from ..featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
 from ..featcache.modalities import known_sides
 from ..featcache.regular_files import check_regular
 from ..featcache.store.remedies import removal_of_run
+from ..featcache.types import Side
 from ..featcache.writing import write_bytes as write_whole
 from .adapter import Adapter, build_adapter, outline_adapter
 from .ensemble import MOST_MEMBERS, ensemble_of
 from .objective import Objective, build_objective
+from .preset import DUAL, JOINT, KIND, kind_of
 
 TABLE_FILE = "adapter.toml"
 TENSOR_FILE = "adapter.safetensors"
 HASHES = "lightalign"  # name of our entry in the metadata of the tensor file
 STRUCTURE = ("towers", "objective", "widths")  # the keys of the table that decide the modules
+# of a joint adapter
+JOINT_STRUCTURE = (KIND, "towers", "joint", "heads", "objective", "widths", "num_answers")
 MEMBERS = "members"  # another, of an ensemble: how many adapters of these towers it is
+
+
+# what a folder holds where the kind of the key was asked for
+_IN_WORDS = {
+    DUAL: "a joint adapter, which reads items of both sides together and embeds none alone: take "
+    "an adapter that train-adapter has trained",
+    JOINT: "an adapter that embeds each side alone and reads no two items together: take one that "
+    "train-joint has trained",
+}
 
 
 class _Structure(TypedDict):
@@ -57,17 +70,26 @@ def save_adapter(
     Raises:
         SpecError: The table has no `towers` or no `objective`.
     """
-    widths = {
-        side.value: list(of_streams) if len(of_streams) > 1 else of_streams[0]
-        for side, of_streams in adapter.stream_widths.items()
-    }
-    full = {**table, "widths": widths}
+    full = {**table, "widths": widths_table(adapter.stream_widths)}
     if missing := [key for key in STRUCTURE if key not in full]:
         raise SpecError(f"cannot save an adapter: its table has no [{missing[0]}]")
+    write_checkpoint(folder, _state(adapter, objective), table=full)
+
+
+def widths_table(stream_widths: Mapping[Side, Sequence[int]]) -> Table:
+    """Return `[widths]` of a checkpoint: a number a side, or one for each of its streams."""
+    return {
+        side.value: list(of_streams) if len(of_streams) > 1 else of_streams[0]
+        for side, of_streams in stream_widths.items()
+    }
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, Tensor], *, table: Table) -> None:
+    """Write both files of a checkpoint of any kind, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / TABLE_FILE) as temporary:
-        write_whole(temporary, to_toml(full, where=str(temporary)).encode())
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in _state(adapter, objective)}
+        write_whole(temporary, to_toml(table, where=str(temporary)).encode())
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     written = read_toml(folder / TABLE_FILE)  # as a reader will see it: lists, not tuples
     hashes = {"table": table_hash(written), "tensors": tensor_hash(tensors)}
     # one entry, because safetensors writes several in a random order: equal weights, equal bytes
@@ -87,21 +109,7 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
         SpecError: The table is not TOML or does not describe an adapter.
         UnknownNameError: The table names a part that this version does not have.
     """
-    for name in (TABLE_FILE, TENSOR_FILE):
-        if not (folder / name).is_file():
-            raise RunNotFoundError(f"no trained adapter in {folder}: {name} is not there")
-    table = read_toml(folder / TABLE_FILE)
-    weights = folder / TENSOR_FILE
-    tensors, metadata = read_tensors(weights)
-    if metadata.get("tensors") != tensor_hash(tensors):
-        raise StoreCorruptError(
-            f"{weights} is damaged: its tensors do not match their checksum; {_ways_out(weights)}"
-        )
-    if metadata.get("table") != table_hash(table):
-        raise StoreCorruptError(
-            f"{weights} was saved with another {TABLE_FILE}: towers, objective or widths have "
-            f"changed since; {_ways_out(weights)}"
-        )
+    table, tensors = read_checkpoint(folder, kind=DUAL)
     check(table, _Structure, where=folder / TABLE_FILE)
     widths = {side: table["widths"][side.value] for side in known_sides(table["widths"])}
     objective = build_objective(table["objective"])
@@ -110,20 +118,51 @@ def load_adapter(folder: Path) -> tuple[Adapter, Objective, Table]:
         outline_adapter(table["towers"], widths=widths) for _ in range(table.get(MEMBERS, 1))
     ]
     outline = _one_of(outlines, table)
-    check_shapes(dict(_state(outline, objective)), tensors, where=weights)
+    check_shapes(_state(outline, objective), tensors, where=folder / TENSOR_FILE)
     adapters = [build_adapter(table["towers"], widths=widths, seed=0) for _ in outlines]
     adapter = _one_of(adapters, table)
     nn.ModuleDict({"adapter": adapter, "objective": objective}).load_state_dict(tensors)
     return adapter.eval(), objective.eval(), table
 
 
+def read_checkpoint(folder: Path, *, kind: str) -> tuple[Table, dict[str, Tensor]]:
+    """Read both files of a checkpoint of one kind, `dual` or `joint`.
+
+    Returns:
+        The table, which is not yet compared with a type, and the tensors by name.
+
+    Raises:
+        RunNotFoundError: The folder holds no checkpoint.
+        StoreCorruptError: A file is damaged, or the two do not belong together.
+        SpecError: The table is not TOML, or says that the adapter is of another kind.
+    """
+    for name in (TABLE_FILE, TENSOR_FILE):
+        if not (folder / name).is_file():
+            raise RunNotFoundError(f"no trained adapter in {folder}: {name} is not there")
+    table = read_toml(folder / TABLE_FILE)
+    if kind_of(table, where=str(folder / TABLE_FILE)) != kind:
+        raise SpecError(f"{folder} holds {_IN_WORDS[kind]}")
+    weights = folder / TENSOR_FILE
+    tensors, metadata = read_tensors(weights)
+    if metadata.get("tensors") != tensor_hash(tensors):
+        raise StoreCorruptError(
+            f"{weights} is damaged: its tensors do not match their checksum; {_ways_out(weights)}"
+        )
+    if metadata.get("table") != table_hash(table):
+        decisive = "towers, joint steps, heads" if kind == JOINT else "towers"
+        raise StoreCorruptError(
+            f"{weights} was saved with another {TABLE_FILE}: {decisive}, objective or widths have "
+            f"changed since; {_ways_out(weights)}"
+        )
+    return table, tensors
+
+
 def _one_of(adapters: list[Adapter], table: Table) -> Adapter:
     return ensemble_of(adapters) if MEMBERS in table else adapters[0]
 
 
-def _state(adapter: Adapter, objective: Objective) -> list[tuple[str, Tensor]]:
-    both = nn.ModuleDict({"adapter": adapter, "objective": objective})
-    return list(both.state_dict().items())
+def _state(adapter: Adapter, objective: Objective) -> dict[str, Tensor]:
+    return nn.ModuleDict({"adapter": adapter, "objective": objective}).state_dict()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -175,7 +214,8 @@ def check_shapes(
 
 def table_hash(table: Table) -> str:
     """Return the hash of the keys of a table that decide the modules, in hexadecimal."""
-    decisive = {key: table.get(key) for key in STRUCTURE}
+    keys = JOINT_STRUCTURE if table.get(KIND) == JOINT else STRUCTURE
+    decisive = {key: table.get(key) for key in keys}
     if MEMBERS in table:
         decisive[MEMBERS] = table[MEMBERS]
     return fingerprint(decisive)

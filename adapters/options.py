@@ -36,6 +36,39 @@ def read_options(part: type, table: Mapping[str, Any], *, where: str) -> Table:
     return dict(vars(build(schema, table, where=where)))
 
 
+def construct(
+    registry: Registry[T], name: str, *arguments: Any, options: Mapping[str, Any], where: str
+) -> T:
+    """Build the entry of `registry` called `name` from its first arguments and its options.
+
+    Messages call the table of the options `where`.
+
+    Raises:
+        SpecError: An option is unknown, missing or wrong, or the entry refuses what it is given.
+        UnknownNameError: No entry has this name.
+    """
+    part = registry.load(name)
+    keywords = read_options(part, options, where=f"{where} ({name})")
+    try:
+        return part(*arguments, **keywords)
+    except SpecError as error:
+        raise SpecError(f"{where} ({name}): {error}") from error
+
+
+def split_part(table: Any, *, where: str, example: str) -> tuple[str, Table]:
+    """Return the `part` that a table names, and its options.
+
+    Messages call the table `where`, and name a part `example`.
+
+    Raises:
+        SpecError: It is no table, or names no part.
+    """
+    if not isinstance(table, Mapping) or not isinstance(table.get("part"), str):
+        raise SpecError(f"{where} must name its part, such as part = {example!r}; found {table!r}")
+    options = dict(table)
+    return options.pop("part"), options
+
+
 def build_part(registry: Registry[T], table: Mapping[str, Any], *, where: str, example: str) -> T:
     """Build the entry of `registry` that a table of a preset names by `part`, with its options.
 
@@ -45,9 +78,6 @@ def build_part(registry: Registry[T], table: Mapping[str, Any], *, where: str, e
         SpecError: The table names no part, or an option is unknown, missing or wrong.
         UnknownNameError: No entry has this name.
     """
-    options = dict(table)
-    name = options.pop("part", None)
-    if not isinstance(name, str):
-        raise SpecError(f"{where} must name its part, such as part = {example!r}; found {table!r}")
+    name, options = split_part(table, where=where, example=example)
     part = registry.load(name)
     return part(**read_options(part, options, where=f"{where} ({name})"))

@@ -22,14 +22,33 @@ SUFFIX = "-fusion"
 DEFAULT = "lightalign/base"
 DEFAULT_OF_FUSIONS = "lightalign/fusion"
 PLACES = {"first": "image", "second": "text"}  # of any two sides, and what parts call them
+KIND = "kind"  # the key that says what a preset builds; a preset without it is of DUAL
+DUAL, JOINT = "dual", "joint"  # each side alone, or both together
 TEXT_TEXT = "text_text"  # the table of what is otherwise where both sides are texts
 
 
-def list_presets() -> list[str]:
-    """List the names of all presets, sorted, such as `lightalign/base`."""
-    return sorted(
+def list_presets(kind: str | None = None) -> list[str]:
+    """List the names of all presets, or of those of a kind, sorted, such as `lightalign/base`."""
+    names = sorted(
         path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.toml")
     )
+    if kind is None:
+        return names
+    return [name for name in names if kind_of(read_preset(name), where=name) == kind]
+
+
+def kind_of(table: Mapping[str, Any], *, where: str) -> str:
+    """Return what a preset or the table of a checkpoint builds, `dual` or `joint`.
+
+    Messages call the table `where`.
+
+    Raises:
+        SpecError: It is neither.
+    """
+    kind = table.get(KIND, DUAL)
+    if kind not in (DUAL, JOINT):
+        raise SpecError(f"{where}: kind must be {DUAL!r} or {JOINT!r}, found {kind!r}")
+    return str(kind)
 
 
 def preset_of(preset: str | None, fusion: str | None) -> str:

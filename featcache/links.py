@@ -7,11 +7,13 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from .answers import Answers
 from .string_array import Strings
 from .types import Classes, Grades, Modality, Side, Sides
 
-CLASSES, GRADES, TEXT_MARKS = "classes", "grades", "text_marks"
+CLASSES, GRADES, TEXT_MARKS, ANSWERS = "classes", "grades", "text_marks", "answers"
 Marks: TypeAlias = Int64[np.ndarray, " texts"]
+Label: TypeAlias = Classes | Grades | Marks | Answers
 _MOST_INT32 = 2**31 - 1
 
 
@@ -23,19 +25,20 @@ class Links:
         ids: Ids of all items of a modality, each once, in item order.
         pairs: Places in `ids` of the two items of every pair, by the sides that it joins.
         labels: What is known of items and pairs beside: `classes` of images, `grades` of pairs of
-            texts, and `text_marks`, the number that `text_mark` gives each text, in item order.
+            texts, `answers` to texts that are questions, and `text_marks`, the number that
+            `text_mark` gives each text; these two are in item order.
     """
 
     ids: Mapping[Modality, Strings]
     pairs: Mapping[Sides, Integer[np.ndarray, "pairs 2"]] = field(default_factory=dict)
-    labels: Mapping[str, Classes | Grades | Marks] = field(default_factory=dict)
+    labels: Mapping[str, Label] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         ids: Mapping[Modality, Sequence[str]],
         pairs: Mapping[Sides, Iterable[Sequence[str]]] | None = None,
-        labels: Mapping[str, Classes | Grades | Marks] | None = None,
+        labels: Mapping[str, Label] | None = None,
     ) -> "Links":
         """Make links of pairs of ids.
 
@@ -63,6 +66,7 @@ class Links:
             and self.pairs.keys() == other.pairs.keys()
             and all(np.array_equal(array, other.pairs[key]) for key, array in self.pairs.items())
             and (self.classes, self.grades) == (other.classes, other.grades)
+            and self.answers == other.answers
             and _listed(self.text_marks) == _listed(other.text_marks)
         )
 
@@ -118,6 +122,13 @@ class Links:
         grades = self.labels.get(GRADES)
         assert grades is None or isinstance(grades, Grades)
         return grades
+
+    @property
+    def answers(self) -> Answers | None:
+        """Return the answers to every text, of a dataset whose texts are questions."""
+        answers = self.labels.get(ANSWERS)
+        assert answers is None or isinstance(answers, Answers)
+        return answers
 
     @property
     def text_marks(self) -> Marks | None:

@@ -1,6 +1,8 @@
 """Many strings as two arrays: in memory, in files that are mapped when they are opened."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import overload
 
@@ -57,8 +59,8 @@ class Strings(Sequence[str]):
 
     def write(self, folder: Path, name: str) -> None:
         """Write `name.npy` and `name-ends.npy`."""
-        for file, array in zip(files_of(name), (self.content, self.ends), strict=True):
-            write_npy(folder / file, array)
+        for file, values in zip(files_of(name), (self.content, self.ends), strict=True):
+            write_npy(folder / file, values)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -107,6 +109,39 @@ class Strings(Sequence[str]):
             return self.content[start:end].tobytes().decode(errors=_ERRORS)
         except UnicodeDecodeError as error:
             raise StoreCorruptError(f"row {row} of saved strings is not UTF-8: {error}") from error
+
+
+class GrowingStrings:
+    """Strings that come one by one; meanwhile they take no more memory than `Strings`."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+        self._ends = array("q")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def append(self, string: str) -> None:
+        """Append a string."""
+        self._content += string.encode(errors=_ERRORS)
+        self._ends.append(len(self._content))
+
+    def extend(self, strings: Sequence[str]) -> None:
+        """Append strings."""
+        joined = "".join(strings)
+        if not joined.isascii():
+            for string in strings:
+                self.append(string)
+            return
+        # a third of the time: encoded once
+        ends = accumulate(map(len, strings), initial=len(self._content))
+        self._content += joined.encode()
+        self._ends.extend(islice(ends, 1, None))
+
+    def strings(self) -> Strings:
+        """Return all of them by now, as a copy."""
+        content = np.frombuffer(bytes(self._content), dtype=np.uint8)
+        return Strings(content, np.array(self._ends, dtype=np.int64))
 
 
 def files_of(name: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ Axis names: `batch` rows, `tokens` positions after padding, `width` features of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ class Tokens:
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Tokens":
         """Return the same tokens on `device`, the values in `dtype` if one is given."""
         return Tokens(self.values.to(device, dtype), self.mask.to(device))
+
+    def take(self, rows: Int64[Tensor, " n"]) -> "Tokens":
+        """Return these rows, in the given order; a row may be there several times."""
+        return replace(self, values=self.values[rows], mask=self.mask[rows])
 
     def with_values(self, values: Float[Tensor, "batch tokens width_out"]) -> "Tokens":
         """Return tokens that keep the mask and hold `values`."""
@@ -71,6 +75,10 @@ class StreamTokens(Tokens):
     def streams(self) -> tuple[Tokens, ...]:
         """Return the tokens of each stream."""
         return (Tokens(self.values, self.mask), *self.further)
+
+    def take(self, rows: Int64[Tensor, " n"]) -> Tokens:
+        """Return these rows of every stream."""
+        return self.of([stream.take(rows) for stream in self.streams])
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Tokens:
         """Return the same on `device`, the values in `dtype` if one is given."""

@@ -33,6 +33,35 @@ EXCUSED = {
     ),
     "lightalign train-adapter --preset sotalign --unpaired-images photos/train "
     "--unpaired-texts news/train": "needs stores of two further datasets; runs in test_unpaired.py",
+    **dict.fromkeys(
+        (
+            "lightalign extract --encoder efficientnet-lite0 --encoder minilm --data daquar",
+            "lightalign train-joint --preset vle/small --objective answers --data daquar",
+        ),
+        "needs a dataset of questions; runs on a small one in test_train_joint.py",
+    ),
+    **dict.fromkeys(
+        (
+            "lightalign extract --encoder dino-vits16 --data daquar",
+            "lightalign extract --encoder distilbert --data daquar",
+            (
+                "lightalign vqa --data daquar --preset lightalign/joint-small --preset oneencoder/vqa "
+                "--seeds 3"
+            ),
+            (
+                "lightalign vqa --data daquar --grid --preset oneencoder/vqa --image-encoder "
+                "dino-vits16 --text-encoder distilbert"
+            ),
+            'lightalign ask RUN photo.jpg "what is on the table?" --top-k 5',
+        ),
+        "needs a dataset of questions; runs on a small one in test_vqa.py and test_ask.py",
+    ),
+    'lightalign match matcher photo.jpg "a dog in the snow" "two men on a bench"': (
+        "needs a photo; runs on one in test_match.py"
+    ),
+    'lightalign search mine "a dog in the snow" --rerank matcher --k 50': (
+        "needs the index that a later section makes; runs in test_reranking.py"
+    ),
     "torchrun --nproc-per-node 2 --no-python lightalign train-adapter "
     "--set train.batch_size=4096": "starts processes, as the slow tests of test_distributed.py do",
 }

@@ -5,6 +5,7 @@ from torch import nn
 from ...featcache.errors import SpecError
 from ...featcache.tokens import Tokens
 from ...featcache.types import Side
+from ..building import start_normal
 from ..step import Step
 
 
@@ -19,16 +20,21 @@ class Linear(Step):
     Args:
         out: Features of one output token.
         bias: Whether b is there.
+        spread: Standard deviation of a normal start of W, with b at zero; 0 for PyTorch's start.
 
     Raises:
-        SpecError: `out` is not positive.
+        SpecError: `out` is not positive, or `spread` is negative.
     """
 
-    def __init__(self, width: int, *, out: int, bias: bool = True) -> None:
+    def __init__(self, width: int, *, out: int, bias: bool = True, spread: float = 0.0) -> None:
         super().__init__(out)
         if out < 1:
             raise SpecError(f"out must be positive, found {out}")
+        if spread < 0:
+            raise SpecError(f"spread must be at least 0, found {spread}")
         self.linear = nn.Linear(width, out, bias=bias)
+        if spread:
+            start_normal(self.linear, spread)
 
     def forward(self, tokens: Tokens, side: Side) -> Tokens:
         """Return the mapped tokens."""

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
+from ..answers import Answers
 from ..config import canonical_json, fingerprint
 from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownColumnError
 from ..links import Links
@@ -109,7 +110,7 @@ class Split(ABC):
 
     @abstractmethod
     def pairs(self) -> Links:
-        """Return which items belong together, such as images and texts, with classes and grades."""
+        """Return which items belong together, such as images and texts, and their labels."""
 
     def content(self) -> str | None:
         """Return a hash of the images, or None where their file sizes stand for them."""
@@ -149,6 +150,11 @@ class Source:
         self.root = root
         self._splits = splits
         self._report = report or ReadReport()
+
+    @classmethod
+    def installed_at(cls) -> Path | None:
+        """Return where an installed package has the files of the family, or None."""
+        return None
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits: train, val, test, then others."""
@@ -265,7 +271,7 @@ class LazyItems(Sequence[Item]):
 
 
 def fingerprint_items(source: Source, split: str) -> str:
-    """Hash what stands for each item, and the pairs of one split with classes and grades."""
+    """Hash what stands for each item, and the pairs of one split with its labels."""
     digest = hashlib.sha256()
     for modality in source.modalities(split):
         reader = reader_of(modality)
@@ -280,7 +286,18 @@ def fingerprint_items(source: Source, split: str) -> str:
     for labels in (pairs.classes, pairs.grades):
         if labels is not None:
             digest.update(canonical_json(vars(labels)).encode())
+    for piece in () if pairs.answers is None else _bytes_of(pairs.answers):
+        digest.update(piece)
     return digest.hexdigest()
+
+
+def _bytes_of(answers: Answers) -> Iterator[bytes]:
+    """Yield all answers as bytes that are the same on every machine; as JSON they are too large."""
+    yield answers.ends.astype("<i8").tobytes()
+    for name, strings in answers.strings():
+        yield name.encode()
+        yield strings.ends.astype("<i8").tobytes()
+        yield strings.content.tobytes()
 
 
 def _linked(pairs: Links) -> Iterator[tuple[str, str]]:

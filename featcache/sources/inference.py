@@ -24,8 +24,10 @@ from .tables.table_files import Elsewhere, tables_elsewhere, tables_of
 # Those with files of fixed names come first; then tables; then folders of images, of which the one
 # that says the most of each image comes first.
 OFFICIAL = ("flickr8k", "flickr30k", "cifar10", "cifar100", "tiny-imagenet")
+OFFICIAL_QUESTIONS = ("daquar", "vqav2", "easy-vqa")
 OFFICIAL_TEXTS = ("stsb", "sick", "mrpc", "qqp")
-TABLES = ("image-text-table", "text-pair-table")
+QUESTIONS = "vqa-table"
+TABLES = ("image-text-table", "text-pair-table", QUESTIONS)
 CLASSES = "image-folder"  # which reads a table of images and classes, too
 IMAGES = "images"
 FOLDERS = ("image-text-files", CLASSES, IMAGES)
@@ -153,12 +155,14 @@ def _infer_file(place: Path, request: Request) -> Inferred:
 def _likeliest_kind(refusals: Mapping[str, LightalignError]) -> str:
     """Return the family whose refusal says best what a table lacks.
 
-    Most tables are of images and captions; one whose columns are those of classes is not.
+    Most tables are of images and captions; one whose columns are those of classes, or of
+    questions, is not.
     """
-    of_classes = refusals.get(CLASSES)
     lacks_captions = isinstance(refusals[TABLES[0]], UnknownColumnError)
-    if lacks_captions and of_classes and not isinstance(of_classes, UnknownColumnError):
-        return CLASSES
+    for kind in (CLASSES, QUESTIONS) if lacks_captions else ():
+        refusal = refusals.get(kind)
+        if refusal and not isinstance(refusal, UnknownColumnError):
+            return kind
     return TABLES[0]
 
 
@@ -176,7 +180,7 @@ class _Folder:
 
     def infer(self) -> Inferred:
         """Return what can be read; see `infer_kind`."""
-        official = self._first((*OFFICIAL, *OFFICIAL_TEXTS))
+        official = self._first((*OFFICIAL, *OFFICIAL_QUESTIONS, *OFFICIAL_TEXTS))
         if official is not None:
             return official
         readable: list[Inferred] = []

@@ -98,9 +98,9 @@ def locate(
     """Return the family, the place and the options of a dataset that is asked for.
 
     A name is one that the home remembers, or that of a family, whose usual place is
-    `home/datasets/NAME`. With a path, any name will do: its family is the one of that name, the
-    one that is remembered, or the first that can read what lies there; the dataset that was opened
-    to find it comes with the answer.
+    `home/datasets/NAME`, or where an installed package has the files. With a path, any name will
+    do: its family is the one of that name, the one that is remembered, or the first that can read
+    what lies there; the dataset that was opened to find it comes with the answer.
 
     Args:
         data: `NAME` or `NAME=PATH`.
@@ -249,12 +249,13 @@ def _require_table_again(
 
 def _remembered_place(earlier: DatasetVersion | None, family: str, home: Path) -> Path:
     """Return where a dataset lies that was named without a path."""
-    usual = home / "datasets" / (earlier.name if earlier else family)
+    usual = plain_place(home / "datasets" / (earlier.name if earlier else family))
+    installed = None if usual.exists() else SOURCES.load(family).installed_at()
+    usual = usual if installed is None else plain_place(installed)
     if earlier is None or earlier.place is None:
-        return plain_place(usual)
-    if earlier.name == earlier.kind and usual.exists() and not earlier.place.exists():
-        return plain_place(usual)
-    return earlier.place
+        return usual
+    is_gone = earlier.name == earlier.kind and not earlier.place.exists()
+    return usual if is_gone and usual.exists() else earlier.place
 
 
 def open_family(kind: str, place: Path, options: Mapping[str, object]) -> Source:

@@ -8,7 +8,17 @@ import numpy as np
 from jaxtyping import Int32, Integer, Shaped
 from typing_extensions import NotRequired, TypedDict
 
-from ..links import CLASSES, GRADES, TEXT_MARKS, Links, absent, compact, places_of
+from ..answers import STRINGS, Answers
+from ..links import (
+    ANSWERS,
+    CLASSES,
+    GRADES,
+    TEXT_MARKS,
+    Links,
+    absent,
+    compact,
+    places_of,
+)
 from ..string_array import Strings
 from ..types import IMAGE_TEXT, Classes, Grades, Modality, Sides
 
@@ -57,16 +67,19 @@ def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
 
     `ids.M` and `ids.M.ends` are the bytes and ends of the ids of modality M, `pairs.M.N` two
     places a pair, `classes` a number an image, `grades` a number for each of `grades.pairs`, two
-    places among the texts, and `text_marks` a number a text.
+    places among the texts, and `text_marks` a number a text. `answers.ends` has a number a text,
+    too: where its answers end among the strings `answers.given`. These and all other strings of
+    answers, such as `answers.chosen`, are in bytes and ends as ids are.
 
     Raises:
-        ValueError: An id is there twice, or one of a label is not there.
+        ValueError: An id is there twice, one of a label is not there, or there are not as many
+            questions with answers as texts.
     """
     arrays: dict[str, np.ndarray] = {}
     names = Names()
     place_of = {modality: places_of(ids, modality) for modality, ids in links.ids.items()}
     for modality, ids in links.ids.items():
-        arrays |= {_ids(modality): ids.content, _ends(modality): compact(ids.ends)}
+        arrays |= _string_arrays(_ids(modality), ids)
     for sides, places in links.pairs.items():
         arrays[_pairs(sides)] = compact(places)
     if links.classes is not None:
@@ -85,7 +98,18 @@ def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
         )
     if links.text_marks is not None:
         arrays[TEXT_MARKS] = links.text_marks
+    arrays |= _answer_arrays(links)
     return arrays, names
+
+
+def _answer_arrays(links: Links) -> dict[str, np.ndarray]:
+    if links.answers is None:
+        return {}
+    _as_many(links.answers, links.ids_of(Modality.TEXT))
+    arrays = {_ends(ANSWERS): compact(links.answers.ends)}
+    for name, strings in links.answers.strings():
+        arrays |= _string_arrays(f"{ANSWERS}.{name}", strings)
+    return arrays
 
 
 def _class_numbers(classes: Classes, images: Sequence[str]) -> Int32[np.ndarray, " images"]:
@@ -102,7 +126,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], names: Names) -> Links:
     """
     named = [key.split(".") for key in arrays]
     modalities = [Modality(key[1]) for key in named if len(key) == 2 and key[0] == "ids"]
-    ids = {modality: _strings(arrays, modality) for modality in modalities}
+    ids = {modality: _strings(arrays, _ids(modality)) for modality in modalities}
     pairs: dict[Sides, Integer[np.ndarray, "pairs 2"]] = {}
     for key in named:
         if key[0] == "pairs" and len(key) == 3:
@@ -129,7 +153,26 @@ def from_arrays(arrays: Mapping[str, np.ndarray], names: Names) -> Links:
         labels[GRADES] = _finite(Grades(links=triples, **scale))
     if TEXT_MARKS in arrays:
         labels[TEXT_MARKS] = _numbers(arrays, TEXT_MARKS, np.int64, (len(texts),))
+    if any(key[0] == ANSWERS for key in named):
+        labels[ANSWERS] = _answers(arrays)
+        _as_many(labels[ANSWERS], texts)
     return Links(ids, pairs, labels)
+
+
+def _answers(arrays: Mapping[str, np.ndarray]) -> Answers:
+    """Return the answers; what not every dataset has may lack."""
+    ends = _numbers(arrays, _ends(ANSWERS), np.integer, (None,))
+    strings: dict[str, Any] = {}
+    for name in STRINGS:
+        array = f"{ANSWERS}.{name}"
+        if name in {"given", "chosen"} or {array, _ends(array)} & arrays.keys():
+            strings[name] = _strings(arrays, array)
+    return Answers(ends=ends.astype(np.int64), **strings)
+
+
+def _as_many(answers: Answers, texts: Sequence[str]) -> None:
+    if len(answers) != len(texts):
+        raise ValueError(f"there are {len(answers):,} questions with answers, not {len(texts):,}")
 
 
 def from_table(table: LinksTable) -> Links:
@@ -189,24 +232,29 @@ def _ids(modality: Modality) -> str:
     return f"ids.{modality.value}"
 
 
-def _ends(modality: Modality) -> str:
-    return f"{_ids(modality)}.ends"
+def _ends(name: str) -> str:
+    """Return the name of the array of where the entries of another end."""
+    return f"{name}.ends"
 
 
 def _pairs(sides: Sides) -> str:
     return f"pairs.{sides[0].value}.{sides[1].value}"
 
 
-def _strings(arrays: Mapping[str, np.ndarray], modality: Modality) -> Strings:
-    content = _numbers(arrays, _ids(modality), np.uint8, (None,))
-    ends = _numbers(arrays, _ends(modality), np.integer, (None,))
+def _string_arrays(name: str, strings: Strings) -> dict[str, np.ndarray]:
+    return {name: strings.content, _ends(name): compact(strings.ends)}
+
+
+def _strings(arrays: Mapping[str, np.ndarray], name: str) -> Strings:
+    content = _numbers(arrays, name, np.uint8, (None,))
+    ends = _numbers(arrays, _ends(name), np.integer, (None,))
     starts = np.concatenate([np.zeros(1, ends.dtype), ends])
     if (np.diff(starts) < 0).any() or starts[-1] != len(content):
-        raise ValueError(f"{_ids(modality)} and their ends contradict one another")
+        raise ValueError(f"{name} and their ends contradict one another")
     content.tobytes().decode(errors="surrogatepass")
     # the second byte of a letter and those after it begin with the bits 10
     if ((content[starts[starts < len(content)]] & 0xC0) == 0x80).any():
-        raise ValueError(f"{_ids(modality)} end within a letter")
+        raise ValueError(f"{name} end within a letter")
     return Strings(content, ends)
 
 

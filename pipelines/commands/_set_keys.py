@@ -47,6 +47,31 @@ def training_keys() -> Keys:
     return keys
 
 
+def joint_keys() -> Keys:
+    """Return the keys of a joint preset."""
+    from ..training.joint_plan import PRESET_KEYS
+    from ..training.options import TrainOptions
+
+    parts = {
+        "towers.SIDE.STEP.OPTION": "Option of a step of one side; see `lightalign presets show`.",
+        "joint.STEP.OPTION": "Option of a step that reads both sides.",
+        "heads.NAME.OPTION": "Part or option of a head.",
+        "objective.NAME.OPTION": "Weight or option of an objective.",
+        "rates.PART": "Factor on the learning rate of towers, joint, heads or a step of joint.",
+        "task.OPTION": "Option of the task, such as hard_negatives, vocabulary or most_validated.",
+    }
+    keys = [(key, _field(key, help)) for key, help in parts.items()]
+    keys += [(key, _field(key)) for key in ("kind", "title", "source", "check.NAME")]
+    keys = [*keys_of(TrainOptions, "train."), *keys]
+    assert {key.partition(".")[0] for key, _ in keys} == PRESET_KEYS
+    return keys
+
+
+def plan_keys() -> Keys:
+    """Return the keys of a preset of either kind."""
+    return list(dict([*joint_keys(), *training_keys()]).items())
+
+
 def probe_keys() -> Keys:
     """Return the keys of the options of the probe protocols."""
     from ..classification.probe_spec import ProbeOptions

@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from ... import __version__
-from . import evaluation, extraction, quickstart, reports, searching, training
+from . import (
+    answering,
+    evaluation,
+    extraction,
+    matching,
+    quickstart,
+    reports,
+    searching,
+    training,
+)
 from ._strict import StrictCommand
 from .cache import cache_app
 from .data import data_app
@@ -25,14 +34,18 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "extract": extraction.extract,
     "train-adapter": training.train_adapter,
+    "train-joint": training.train_joint,
     "plan": training.plan,
     "retrieve": evaluation.retrieve,
     "index": searching.index,
     "search": searching.search,
+    "match": matching.match,
     "zero-shot": evaluation.zero_shot,
     "probe": evaluation.probe,
     "fine-tune": training.fine_tune,
     "similarity": evaluation.similarity,
+    "vqa": answering.vqa,
+    "ask": answering.ask,
     "rank-encoders": evaluation.rank_encoders,
     "report": reports.report,
     "export": reports.export_run,

@@ -13,7 +13,7 @@ from ._set_keys import source_keys
 
 if TYPE_CHECKING:
     from ...featcache.known_datasets import DatasetVersion
-    from ..inputs.datasets import Preview
+    from ..inputs.datasets import AnswerCounts, Preview
 
 data_app = typer.Typer(no_args_is_help=True, help="Give datasets names, and see what they hold.")
 Name = Annotated[str, typer.Argument(help="Name of the dataset, as `data list` prints it.")]
@@ -52,6 +52,7 @@ def data_add(
         {**_table(shown.version), "stood_for": before},
         *_lines(shown.version),
         _counted(shown),
+        *_answered(shown.answers),
         *_remarks(shown),
         *([] if before is None else [before]),
     )
@@ -87,16 +88,27 @@ def data_list(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
 @data_app.command("show")
 @command()
 def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -> None:
-    """Show what a name stands for, and what it stood for before."""
+    """Show what a name stands for, and what it stood for before; of questions also the answers."""
+    from ...featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
     from ...featcache.known_datasets import read_versions
-    from ..inputs.datasets import require
+    from ...featcache.sources.opening import open_version
+    from ..inputs.datasets import answer_counts, asks_questions, require
 
     current = require(home, name)
     earlier = read_versions(home, current.name)[:-1]
     lines = _lines(current)
+    answers: list[AnswerCounts] = []
+    if asks_questions(current):
+        try:
+            answers = answer_counts(open_version(current, home=home))
+            lines += _answered(answers)
+        except (DatasetFormatError, DatasetNotFoundError, SpecError) as error:
+            lines.append(f"answers are not counted: {error}")
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
     value = {**_table(current), "earlier": [_table(version) for version in earlier]}
+    if answers:
+        value["answers"] = [vars(count) for count in answers]
     output.answer(value, *lines)
 
 
@@ -127,11 +139,14 @@ def data_preview(
         "unreadable": list(shown.unreadable),
         "skipped_rows": [vars(row) for row in shown.skipped_rows],
     }
+    if shown.answers:
+        value["answers"] = [vars(count) for count in shown.answers]
     rows = [{key: _cut(cell) for key, cell in row.items()} for row in shown.rows]
     output.answer(
         value,
         *_lines(shown.version),
         _counted(shown),
+        *_answered(shown.answers),
         *_remarks(shown),
         f"the first {len(rows)} of {shown.split}:",
         rows_table(rows, below=("file",)) if rows else "nothing",
@@ -181,6 +196,22 @@ def _counted(preview: "Preview") -> Any:
     from ..rendering.tables import rows_table
 
     return rows_table([_without_zeros(count.table(), preview) for count in preview.counts])
+
+
+def _answered(counts: "Sequence[AnswerCounts]") -> list[str]:
+    """Return a line on the answers of each split."""
+    lines = []
+    for count in counts:
+        line = f"{count.split}: {count.questions:,} questions"
+        if count.most_frequent is None:
+            lines.append(f"{line} without answers")
+            continue
+        frequent = f"{_cut(count.most_frequent)!r} ({100 * count.share:.1f} %)"
+        listed = "" if count.listed is None else f"; the dataset lists {count.listed:,}"
+        lines.append(
+            f"{line}, {count.different:,} different answers, {frequent} most often{listed}"
+        )
+    return lines
 
 
 def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]:

@@ -122,7 +122,7 @@ def presets_check(
 
     names = [name] if name else list_names()
     tracked = output.progress.track(names, "check", len(names), unit="presets")
-    rows = [vars(check_preset(preset)) for preset in tracked]
+    rows = [vars(check) for preset in tracked for check in check_preset(preset)]
     output.result({"presets": rows}, rows_table(rows))
     if not all(row["right"] for row in rows):
         raise typer.Exit(1)

@@ -11,10 +11,11 @@ from ...featcache.errors import SpecError
 from ...featcache.settings import Setting
 from ..classification.fine_tune_spec import FineTuneSpec, options_of
 from ..planning.spec import PlanSpec
+from ..training.joint_spec import TrainJointSpec
 from ..training.spec import TrainSpec
 from ._common import CommandOutput, Overrides, option
 from ._from_spec import command
-from ._set_keys import fine_tune_keys, training_keys
+from ._set_keys import fine_tune_keys, joint_keys, plan_keys, training_keys
 
 Resume = Annotated[
     str | None, typer.Option(help="Go on with this stopped run; without other options.")
@@ -77,9 +78,49 @@ def train_adapter(
 
 
 @command(
+    TrainJointSpec,
+    before={"resume": "tensorboard"},
+    reads_stores=True,
+    shared_by_processes=True,
+    set_keys=joint_keys,
+)
+def train_joint(
+    spec: TrainJointSpec,
+    output: CommandOutput,
+    *,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train an adapter that reads images and texts together, on cached features.
+
+    It says whether an image and a text belong together (itm), and answers questions about images
+    (answers). Below `torchrun --nproc-per-node N --no-python` N processes share each batch.
+    """
+    from ..rendering.training import train_estimate_parts, train_lines
+    from ..training import train
+
+    if resume is not None:
+        if dry_run or spec != TrainJointSpec(home=spec.home, device=spec.device):
+            raise SpecError("--resume goes on with what the run was begun with: give it alone")
+        trained = train.resume(
+            spec.home, resume, device=spec.device, progress=output.progress, joint=True
+        )
+    elif dry_run:
+        # imports torch, for seconds; the mistakes above are told without it
+        from ..planning.dry_run import run as estimate_training
+
+        estimated = estimate_training(spec, output.progress)
+        output.answer(estimated, *train_estimate_parts(estimated))
+        return
+    else:
+        trained = train.run_joint(spec, output.progress)
+    output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+
+
+@command(
     PlanSpec,
     before={"batch_size": "image_encoder", "chunk_size": "image_encoder"},
-    set_keys=training_keys,
+    set_keys=plan_keys,
 )
 def plan(
     spec: PlanSpec,

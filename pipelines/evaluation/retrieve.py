@@ -21,12 +21,15 @@ from ..ranking.normalisation import COSINE, DUAL_SOFTMAX, QUERYBANK, check_scori
 from ..ranking.ranking import both_directions
 from ..ranking.recall import Retrieval
 from ..ranking.ties import find_ties
+from ..ranking.two_stage import ITM, SUM, TwoStageRetrieval
 from ..runs.embed_stored import embed_pairs
 from ..runs.evaluation import Evaluation
 from ..runs.leakage import EvaluatedItems
 from ..runs.trained_run import TrainedRun
+from .matched_pairs import PairMatching
 from .query_bank import BankRows, embed_bank, find_bank
 from .retrieve_spec import RetrieveReport, RetrieveSpec
+from .second_stage import SecondStage
 
 _FEW_GROUPS = 20  # images; below, a bootstrap interval is too narrow to be believed
 
@@ -72,6 +75,9 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
     if spec.scoring == QUERYBANK:
         bank = find_bank(evaluated, paired, rows, home=spec.home, most=spec.bank)
     leakage = evaluation.check_leakage(EvaluatedItems.of(paired, rows), allow=spec.allow_leakage)
+    second = None
+    if spec.rerank is not None:
+        second = SecondStage.open(spec, evaluation, stores, progress)
     embeddings = embed_pairs(evaluated.adapter, paired, device=evaluated.device, progress=progress)
     task = Retrieval(k=spec.k, index=spec.index, memory_budget=budget)
     metrics, failures = task.examine(embeddings)
@@ -88,6 +94,12 @@ def run(spec: RetrieveSpec, progress: Progress = SILENT) -> RetrieveReport:
         other = _scored(spec, evaluated, plain, bank, progress, links=paired.pairs)
         metrics[spec.scoring.replace("-", "_")] = other
         curves.append(_curve(spec.scoring, other))
+    if second is not None:
+        reranked = second.measure(embeddings, k=spec.k, progress=progress)
+        metrics |= reranked
+        curves += [_curve(name.replace("_", " "), reranked[name]) for name in (ITM, SUM)]
+        evaluation.beside["rerank"] = second.table()
+        evaluation.warn(*second.warnings_beside(leakage))
     usual_rule = spec.same_text == NEGATIVE
     ties = [
         find_ties(direction, usual_rule=usual_rule) for direction in both_directions(embeddings)
@@ -146,6 +158,8 @@ def _definitions(spec: RetrieveSpec, metrics: Mapping[str, Any]) -> dict[str, st
         definitions["same_text"] = same_text.DEFINITIONS[spec.same_text]
     if any("index" in table for table in metrics.values()):
         definitions.update(index_tuning.DEFINITIONS)
+    if spec.rerank is not None:
+        definitions.update({**TwoStageRetrieval.definitions, **PairMatching.definitions})
     if spec.scoring != COSINE:
         is_bank = spec.scoring == QUERYBANK
         definitions[spec.scoring.replace("-", "_")] = (

@@ -14,6 +14,7 @@ from ..ranking.normalisation import MOST_SHARPNESS, PUBLISHED, Normalisation
 
 BANK = 10_000  # items of a side; the QB-Norm paper has gains from some thousands on
 _USUAL_K = 100
+_LEAST_RERANKED = 10  # answers, by which R@10 is measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,23 @@ class RetrieveSpec:
             the first of those that say the same are left out.
         folds: Folds of consecutive images, whose recalls are averaged beside those of the whole
             split, as the COCO protocol has it; 0 for none.
+        rerank: Name or folder of a run of a joint adapter, which reads the first k answers of each
+            query together with it, or None for none.
+        rerank_scale: Factor on cosines that are added to its logit differences; that by which its
+            wrong pairs were drawn if None.
     """
 
     home: Home
     run: RunName = None
     source: SourceOptions = None
-    k: Annotated[int, Setting("Largest rank of the recall curve.", least=1, most=MOST)] = _USUAL_K
+    k: Annotated[
+        int,
+        Setting(
+            "Largest rank of the recall curve; with --rerank so many are read again.",
+            least=1,
+            most=MOST,
+        ),
+    ] = _USUAL_K
     split: Annotated[str, Setting("Split to evaluate on.")] = "test"
     data: RunData = None
     scoring: Annotated[str, Setting("cosine, or qb-norm or dual-softmax beside it.")] = "cosine"
@@ -66,6 +78,17 @@ class RetrieveSpec:
             "Texts that say the same: negative, positive (right for the images of all) or drop."
         ),
     ] = "negative"
+    rerank: Annotated[
+        str | None, Setting("Joint run that puts the first --k of each query into a new order.")
+    ] = None
+    rerank_scale: Annotated[
+        float | None,
+        Setting(
+            "Factor on cosines added to its scores; that of its wrong pairs if none.",
+            above=0,
+            most=MOST_SHARPNESS,
+        ),
+    ] = None
     allow_leakage: Annotated[
         bool, Setting("Measure what took part in the training, too.", flag="--allow-leakage")
     ] = False
@@ -78,6 +101,24 @@ class RetrieveSpec:
         if self.scoring != "cosine" and self.index.lower() != EXACT:
             raise SpecError(
                 f"--index {self.index} finds what is near by the cosine: leave out --scoring, or it"
+            )
+        self._check_rerank()
+
+    def _check_rerank(self) -> None:
+        """Refuse what does not go with a second stage, and its options without one."""
+        if self.rerank is None:
+            if self.rerank_scale is not None:
+                raise SpecError("--rerank-scale is that of --rerank: name a joint run by it")
+            return
+        if self.k < _LEAST_RERANKED:
+            raise SpecError(
+                f"--rerank reports R@{_LEAST_RERANKED} of the first --k, which must be at least "
+                f"{_LEAST_RERANKED}, found {self.k}"
+            )
+        if self.scoring != "cosine" or self.index.lower() != EXACT or self.folds:
+            raise SpecError(
+                "--rerank puts what the exact cosine finds into a new order: leave out --scoring, "
+                "--index and --folds, or it"
             )
 
     @property
@@ -102,6 +143,9 @@ class RetrieveSpec:
         if self.scoring == "qb-norm":
             unusual += self._unusual_normalisation()
         unusual += [f"folds-{self.folds}"] if self.folds else []
+        if self.rerank is not None:
+            unusual.append(f"rerank-{Path(self.rerank).name}-k-{self.k}")
+            unusual += [f"scale-{self.rerank_scale:g}"] if self.rerank_scale else []
         if self.index.lower() != EXACT:
             unusual.append(self.index)
             # as many are looked for, and some indexes find more of the first few then
@@ -131,6 +175,8 @@ class RetrieveSpec:
             "memory": self.memory,
             "same_text": self.same_text,
             "folds": self.folds,
+            "rerank": self.rerank,
+            "rerank_scale": self.rerank_scale,
             "allow_leakage": self.allow_leakage,
             "device": self.device,
         }

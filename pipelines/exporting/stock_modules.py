@@ -28,7 +28,7 @@ from ...featcache.encoders.exportable import ExportableEncoder
 from ...featcache.errors import ExportError
 from ...featcache.types import Modality
 from ..extraction.exportable import inexpressible_features
-from ..runs.embedder import EncoderView
+from ..runs.run_encoders import EncoderView
 
 _STOCK_POOLS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}  # by kind of features
 _REASONS = {  # by part, what of it no stock module does

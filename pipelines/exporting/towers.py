@@ -21,7 +21,8 @@ from ...featcache.store.stored_form import as_stored
 from ...featcache.tokens import Tokens
 from ...featcache.types import Modality
 from ..runs import run_folder
-from ..runs.embedder import Embedder, EncoderView
+from ..runs.embedder import Embedder
+from ..runs.run_encoders import EncoderView
 
 TOLERANCE = 1e-4  # largest difference of a cosine that an export may make
 _DIRECTIONS = 512  # drawn beside the rows themselves: enough to see any turn of the space

@@ -1,5 +1,6 @@
 """Name datasets, show what they hold, and tell where they lie now."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -21,6 +22,7 @@ from ...featcache.sources.opening import (
     open_version,
     split_fingerprints,
 )
+from ...featcache.sources.readers.question_source import QuestionSource
 from ...featcache.sources.tables.parquet import StoredItem
 from ...featcache.types import IMAGE_TEXT, Item, Modality
 
@@ -56,16 +58,38 @@ class SplitCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerCounts:
+    """Answers to the questions of one split.
+
+    Attributes:
+        questions: Questions of the split.
+        different: Different answers that are the label of a question, as they are written; 0 of
+            a split without answers.
+        most_frequent: The answer that is the label of most questions, or None.
+        share: Share of the questions whose label it is.
+        listed: Answers that the dataset officially has, or None.
+    """
+
+    split: str
+    questions: int
+    different: int = 0
+    most_frequent: str | None = None
+    share: float = 0.0
+    listed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """Preview of a dataset as it will be read.
 
     Attributes:
         version: What the name stands for.
-        rows: The first rows of one split: an image with its texts or its class, or two texts with
-            their grade.
+        rows: The first rows of one split: an image with its texts, its class, or a question and its
+            answers, or two texts with their grade.
         notes: How the files were read, and what was left out.
         unreadable: Some images that will be skipped, and why.
         skipped_rows: Rows of its table that cannot be read, and why.
+        answers: Answers of each split, of a dataset of questions.
     """
 
     version: DatasetVersion
@@ -75,6 +99,7 @@ class Preview:
     notes: Sequence[str]
     unreadable: Sequence[str]
     skipped_rows: Sequence[SkippedRow] = ()
+    answers: Sequence[AnswerCounts] = ()
 
 
 def add(
@@ -191,6 +216,37 @@ def preview(version: DatasetVersion, source: Source, *, split: str | None = None
         notes=(*source.notes(), *_note_unlooked(source)),
         unreadable=unreadable,
         skipped_rows=source.skipped_rows(),
+        answers=answer_counts(source),
+    )
+
+
+def answer_counts(source: Source) -> list[AnswerCounts]:
+    """Return what is answered in each split of a dataset of questions; nothing of any other."""
+    if not isinstance(source, QuestionSource):
+        return []
+    return [_answer_counts(source, split) for split in source.splits()]
+
+
+def _answer_counts(source: Source, split: str) -> AnswerCounts:
+    answers = source.pairs(split).answers
+    if answers is None:
+        return AnswerCounts(split=split, questions=len(source.items(split, Modality.TEXT)))
+    times = Counter(answers.chosen)
+    ((answer, count),) = times.most_common(1)
+    return AnswerCounts(
+        split=split,
+        questions=len(answers),
+        different=len(times),
+        most_frequent=answer,
+        share=count / len(answers),
+        listed=None if answers.vocabulary is None else len(answers.vocabulary),
+    )
+
+
+def asks_questions(version: DatasetVersion) -> bool:
+    """Return whether a family is one of questions about images."""
+    return version.kind in SOURCES.names() and issubclass(
+        SOURCES.load(version.kind), QuestionSource
     )
 
 
@@ -237,6 +293,8 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
             {"first": texts[first], "second": texts[second], "grade": grade}
             for first, second, grade in pairs.grades.links[:PREVIEWED]
         ]
+    if isinstance(source, QuestionSource):
+        return _question_rows(source, split)
     modality = _shown_first(source, split)
     images = list(source.items(split, modality)[:PREVIEWED])
     texts_of: dict[str, list[str]] = {item.id: [] for item in images}
@@ -255,6 +313,20 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
     return [_row(item, modality, texts_of[item.id], pairs.classes) for item in images]
 
 
+def _question_rows(source: Source, split: str) -> list[dict[str, Any]]:
+    pairs = source.pairs(split)
+    questions = source.items(split, Modality.TEXT)[:PREVIEWED]
+    image_of = pairs.places(IMAGE_TEXT)[:PREVIEWED, 0].tolist()
+    rows = []
+    for place, (question, image_place) in enumerate(zip(questions, image_of, strict=True)):
+        image = source.items(split, Modality.IMAGE)[image_place]
+        row = {"image": image.id, "question": question.text or ""}
+        if pairs.answers is not None:
+            row["answers"] = " | ".join(pairs.answers.of_question(place))
+        rows.append({**row, "file": _file_of(image)})
+    return rows
+
+
 def _shown_first(source: Source, split: str) -> Modality:
     """Return the modality whose items are shown with their texts: images, else what is no text."""
     modalities = source.modalities(split)
@@ -269,5 +341,9 @@ def _row(item: Item, modality: Modality, texts: Sequence[str], classes: Any) -> 
         row["class"] = classes.names[classes.of_image[item.id]]
     if texts:
         row["texts"] = " | ".join(texts)
-    row["file"] = "drawn, or in the table" if item.path is None else str(item.path)
+    row["file"] = _file_of(item)
     return row
+
+
+def _file_of(item: Item) -> str:
+    return "drawn, or in the table" if item.path is None else str(item.path)

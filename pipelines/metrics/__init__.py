@@ -1,7 +1,7 @@
 """Arrays in, numbers out: what is measured, with its interval and its level of chance.
 
-No models, no files. `number` is how a measured number is reported, whatever it measures; the
-other files are pure functions.
+No models, and no files but those of WordNet, which `wordnet` reads. `number` is how a measured
+number is reported, whatever it measures; the other files are pure functions.
 """
 
 from typing import TYPE_CHECKING

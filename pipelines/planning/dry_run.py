@@ -20,12 +20,19 @@ from ..inputs.pairs import BatchRows
 from ..runs import run_folder
 from ..training.batches import GROUPS
 from ..training.distil_options import DISTIL
+from ..training.joint.batches import JointRows
+from ..training.joint_plan import resolve as resolve_joint
+from ..training.joint_spec import TrainJointSpec
 from ..training.plan import resolve
 from ..training.spec import TrainSpec
+from ..training.tasks._open_joint import OpenJoint
+from ..training.tasks._open_pairs import OpenPairs
 from ..training.trainer import Trainer
-from .memory import StepMemory
+from .joint_step import PlannedJointStep
+from .planned import InputShape
+from .planned_steps import memory_of
 from .spec import PeakMemory, TrainEstimate
-from .step import InputShape, PlannedStep
+from .step import PlannedStep
 
 _WARM_STEPS = 1  # loads kernels and makes the optimiser's moments, as no later step does
 _MOST_STEPS = 50
@@ -54,8 +61,12 @@ class TimedTraining:
     probe_seconds: float
 
 
-def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
-    """Estimate what `train-adapter` with `spec` would cost from a few real steps; write nothing.
+def run(spec: TrainSpec | TrainJointSpec, progress: Progress = SILENT) -> TrainEstimate:
+    """Estimate what training with `spec` would cost from a few real steps; write nothing.
+
+    Args:
+        spec: What `train-adapter` or `train-joint` is asked for.
+        progress: Receives notes.
 
     Raises:
         LightalignError: The training would not begin or not get over these steps, the preset is
@@ -64,8 +75,12 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     if Launch.of_environment().count > 1:
         raise SpecError("--dry-run looks at one process: run it without torchrun")
     run_folder.check_name(spec.home, spec.name)
-    preset = preset_of(spec.preset, spec.fusion)
-    plan = resolve(spec, progress)
+    fusion = None if isinstance(spec, TrainJointSpec) else spec.fusion
+    preset = preset_of(spec.preset, fusion)
+    if isinstance(spec, TrainJointSpec):
+        plan = resolve_joint(spec, progress)
+    else:
+        plan = resolve(spec, progress)
     if "fit" in plan.table:
         raise SpecError(
             f"preset {preset!r} is solved in closed form, in one pass over the pairs: it has "
@@ -73,7 +88,8 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
         )
     device = resolve_device(spec.device)
     trainer = Trainer(plan, home=spec.home, seed=spec.seed, device=device)
-    notes = trainer.pairs.check_features()
+    opened = _opened(trainer)
+    notes = opened.check_features()
     for note in (*notes, *trainer.notes):
         progress.note(note)
     progress.note("timing some steps")
@@ -83,7 +99,7 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
     # the last epoch may be cut short
     whole = trainer.num_steps / trainer.course.epoch_steps
     seconds = whole * timed.epoch_seconds + epochs * timed.validation_seconds
-    if spec.seeds is not None:
+    if isinstance(spec, TrainSpec) and spec.seeds is not None:
         # one after the other, so that the memory is that of one; rows are pooled for all
         trainings = spec.seeds
         what = f"all {spec.seeds} seeds"
@@ -96,45 +112,72 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainEstimate:
         progress.note(f"the minutes are those of {what}, the rest is of each")
     return TrainEstimate(
         preset=preset,
-        fusion=spec.fusion,
+        fusion=fusion,
         parameters=trainer.trainable.num_parameters,
-        images=len(trainer.train_rows),
+        images=len(opened.train_rows),
         epochs=epochs,
         steps=trainer.num_steps,
         chunk_size=plan.options.chunk_size,
+        reads_pairs=isinstance(opened, OpenJoint),
         memory="process" if device.type == "cpu" else "GPU",
-        residency=trainer.stores.residency,
+        residency=opened.stores.residency,
         minutes=(seconds + timed.pooling_seconds) / 60,
         **vars(predicted),
         **vars(timed),
     )
 
 
+def _opened(trainer: Trainer) -> OpenPairs | OpenJoint:
+    """Return the task of a training, if its cost can be estimated.
+
+    Raises:
+        SpecError: It is on no pairs.
+    """
+    opened = trainer.opened
+    return opened if isinstance(opened, OpenJoint) else trainer.pairs
+
+
 def predict_memory(trainer: Trainer) -> PredictedMemory:
     """Predict the memory of a step as `plan` does, with rows as they are in the stores."""
     batches = list(trainer.batches.order(1))
     shape = input_shape(trainer, batches)
-    step = PlannedStep(
-        table=trainer.plan.table, options=trainer.options, shape=shape, device=trainer.device
-    )
     batch_size = max(len(rows.first) for rows in batches)
-    predicted = StepMemory(step).peak(batch_size, trainer.options.chunk_size)
-    validation = trainer.validation
-    if validation is not None and validation.stores is not trainer.stores:
-        # rows of a validation split of its own are pooled once and kept, too
-        more = sum(pooled_shape.num_bytes for pooled_shape in validation.stores.pooled.values())
-        predicted = replace(predicted, pooled=predicted.pooled + more)
+    step = _planned(trainer, shape)
+    predicted = memory_of(step).peak(batch_size, trainer.options.chunk_size)
     return PredictedMemory(
-        predicted=predicted,
+        predicted=replace(predicted, pooled=predicted.pooled + _pooled_to_validate(trainer)),
         batch_size=batch_size,
         rows={side.value: f"{shape.tokens[side]} x {shape.width(side)}" for side in shape.sides},
         texts_of_an_image=shape.texts,
     )
 
 
-def input_shape(trainer: Trainer, batches: Sequence[BatchRows]) -> InputShape:
+def _planned(trainer: Trainer, shape: InputShape) -> PlannedStep | PlannedJointStep:
+    """Return the step of a training on rows of a shape."""
+    table, options, device = trainer.plan.table, trainer.options, trainer.device
+    opened = _opened(trainer)
+    if isinstance(opened, OpenJoint):
+        return PlannedJointStep(
+            table=table,
+            options=options,
+            shape=shape,
+            device=device,
+            num_answers=None if opened.vocabulary is None else len(opened.vocabulary),
+        )
+    return PlannedStep(table=table, options=options, shape=shape, device=device)
+
+
+def _pooled_to_validate(trainer: Trainer) -> int:
+    """Return the bytes of rows of a validation split of its own, which are pooled once and kept."""
+    validation = _opened(trainer).validation
+    if validation is None or validation.stores is _opened(trainer).stores:
+        return 0
+    return sum(pooled_shape.num_bytes for pooled_shape in validation.stores.pooled.values())
+
+
+def input_shape(trainer: Trainer, batches: Sequence[BatchRows | JointRows]) -> InputShape:
     """Return what one row of each side is in these batches of a training."""
-    stores = trainer.stores
+    stores = _opened(trainer).stores
     first, second = trainer.plan.stores.sides
     stored = max(stores.first.dtype.itemsize, stores.second.dtype.itemsize)
     return InputShape(
@@ -161,7 +204,7 @@ def time_training(trainer: Trainer) -> TimedTraining:
         num_steps, first_seconds = _time_steps(trainer)
         batch_seconds = first_seconds
         # the same batches again, whose rows are pooled by now: the difference is the pooling
-        if trainer.stores.pooled:
+        if _opened(trainer).stores.pooled:
             _, batch_seconds = _time_steps(trainer, most=num_steps)
         validation_seconds = _time_validation(trainer)
     return TimedTraining(
@@ -210,6 +253,9 @@ def _time_validation(trainer: Trainer) -> float:
     Embedding grows with the images and is most of it; comparing grows with their square, so that a
     validation of many thousands takes longer than this says.
     """
+    opened = _opened(trainer)
+    if isinstance(opened, OpenJoint):
+        return _time_joint_validation(opened)
     if trainer.validation is None:
         return 0.0
     sample = trainer.validation.sample(_IMAGES)
@@ -230,6 +276,17 @@ def _time_validation(trainer: Trainer) -> float:
     return seconds * len(trainer.validation.images) / len(sample.images)
 
 
+def _time_joint_validation(opened: OpenJoint) -> float:
+    """Return the seconds of a validation of pairs, from one of some of them."""
+    if opened.validation is None:
+        return 0.0
+    sample = opened.validation.sample(_IMAGES)
+    began = time.perf_counter()
+    opened.measure(sample)
+    seconds = time.perf_counter() - began
+    return seconds * opened.validation.num_read / sample.num_read
+
+
 def _tokens(
     trainer: Trainer,
     lengths: Int64[np.ndarray, " n"],
@@ -237,9 +294,10 @@ def _tokens(
 ) -> int:
     """Return the tokens of a row, padding included, where a batch has most of them.
 
-    Chunks are of rows of similar length, and the largest is that of the longest rows.
+    Chunks are of rows of similar length, and the largest is that of the longest rows; pairs that
+    are read together are padded to the longest of a batch in any case.
     """
-    if trainer.options.chunk_size:
+    if trainer.options.chunk_size or isinstance(trainer.opened, OpenJoint):
         return max(int(lengths[rows].max()) for rows in batches)
     most = 0
     for rows in batches:

@@ -16,8 +16,9 @@ from ...featcache.config import build, to_table
 from ...featcache.errors import OutOfMemoryError, SpecError
 from ...featcache.hardware import memory_fields
 from ...featcache.memory_errors import lack_of_memory
+from .planned import Planned
+from .planned_steps import planned_step
 from .spec import PlanSpec
-from .step import PlannedStep, planned_step
 
 STATUS = Path("/proc/self/status")  # where Linux says how much memory a process takes
 _SECONDS = 0.005  # between two looks; the products and sums at a peak last longer
@@ -58,7 +59,7 @@ def main() -> None:
     json.dump({"peak": peak_of_steps(step)}, sys.stdout)
 
 
-def peak_of_steps(step: PlannedStep) -> int:
+def peak_of_steps(step: Planned) -> int:
     """Return the bytes that three steps take at most, above what this process has without them."""
     few = replace(step.options, batch_size=2, chunk_size=min(step.options.chunk_size, 1))
     # the first step loads libraries, which are no part of a step's memory
@@ -74,14 +75,15 @@ def peak_of_steps(step: PlannedStep) -> int:
     return memory.bytes
 
 
-def take_steps(step: PlannedStep) -> None:
+def take_steps(step: Planned) -> None:
     """Take three steps, each of the gradients of as many batches as the options say."""
     options = step.options
     images = options.mixup.mixtures(options.batch_size)
     modules = step.modules(step.device)
     train_step = step.train_step(modules, images, step.device)
-    num_batches = 1 if options.chunk_size else step.shape.ready  # that are in memory at once
-    batches = [step.batch(images, step.device, modules.objective) for _ in range(num_batches)]
+    batches = [
+        step.batch(images, step.device, modules.objective) for _ in range(step.batches_ready)
+    ]
     for number in range(_STEPS * options.accumulate):
         train_step.add_gradient(batches[number % len(batches)])
         if (number + 1) % options.accumulate == 0:

@@ -1,4 +1,4 @@
-"""Memory of a training step of any size, from the tensors of three small ones.
+"""Memory of a step that aligns two sides, of any size, from the tensors of three small ones.
 
 A step makes the same tensors in the same order whatever its batch. Each takes bytes that stay the
 same, as the gradient of a weight does, that grow with the images, or, where there is a number for
@@ -6,114 +6,36 @@ each pair of an image and a text, with their square. Real steps of 2, 3 and 4 im
 what every tensor of a step of many takes, and when it comes and goes; the peak is added up.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
-from torch import Tensor
+from jaxtyping import Int64
 
+from ...adapters.adapter import Adapter
 from ...adapters.objective import Loss, Objective, PairBatch
 from ...featcache.encoders.memory import LiveTensors
-from ...featcache.errors import SpecError
 from ...featcache.types import Side
 from ..inputs.cached_steps import POOLING_BYTES
 from ..inputs.pooled_shape import PooledShape
+from ..training.modules import TrainingModules
+from .allocations import ROWS, Allocations
 from .spec import PeakMemory
 from .step import PlannedStep
+from .trained_memory import CPU, TrainedMemory
 
-_CPU = torch.device("cpu")  # where small steps are taken, whatever device the large one is for
-_ROWS = (2, 3, 4)  # in sequence, for differences; a single row takes ways of its own through torch
 _LONG_QUEUE = 2**16
 _FLOAT_BYTES = 4  # of a number of an embedding or a logit, in any precision
 
 
-@dataclass(frozen=True)
-class Allocations:
-    """Tensors that a computation makes, in order, for any number of rows.
+class StepMemory(TrainedMemory):
+    """Memory of a planned step that aligns two sides."""
 
-    Bytes are kept as those at 2 rows, their first differences and their second ones, from which
-    those at n rows follow without rounding: b + d (n - 2) + e (n - 2) (n - 3) / 2.
-
-    Attributes:
-        differences: b, d and e of each tensor, as far as they were measured.
-        ends: How many tensors have been made when each is freed.
-        is_gradient: Whether it becomes the gradient of a weight.
-        is_loss: Whether it is made by the objective, or for the gradient of its loss.
-        is_block: Whether it is one of those whose logits are made in blocks where they are many.
-    """
-
-    differences: Int64[np.ndarray, "order tensors"]
-    ends: Int64[np.ndarray, " tensors"]
-    is_gradient: Bool[np.ndarray, " tensors"]
-    is_loss: Bool[np.ndarray, " tensors"]
-    is_block: Bool[np.ndarray, " tensors"]
-
-    @classmethod
-    def recorded(
-        cls,
-        live: LiveTensors,
-        gradients: Iterable[Tensor] = (),
-        loss: slice = slice(0),
-        blocks: Iterable[slice] = (),
-    ) -> "Allocations":
-        """Return those of one size."""
-        count = len(live.sizes)
-        is_gradient, is_loss, is_block = np.zeros((3, count), dtype=bool)
-        is_gradient[[n for g in gradients if (n := live.number_of(g)) is not None]] = True
-        is_loss[loss] = True
-        for block in blocks:
-            is_block[block] = True
-        ends = np.array([count if end is None else end for end in live.ends], dtype=np.int64)
-        return cls(np.array([live.sizes], dtype=np.int64), ends, is_gradient, is_loss, is_block)
-
-    @classmethod
-    def fitted(cls, recordings: "Sequence[Allocations]") -> "Allocations":
-        """Return what recordings of 2, 3 and perhaps 4 rows tell of all others.
-
-        Raises:
-            SpecError: They made other tensors, as with so many captions that even few images have
-                logits in blocks.
-        """
-        if len({len(recording.ends) for recording in recordings}) > 1:
-            raise SpecError(
-                "a step of this many texts is made in other parts at every size, and so no larger "
-                "one can be planned: lower the captions"
-            )
-        sizes = np.concatenate([recording.differences for recording in recordings])
-        orders = [np.diff(sizes, n=order, axis=0)[0] for order in range(len(sizes))]
-        return replace(recordings[-1], differences=np.array(orders))
-
-    def num_bytes(self, rows: int) -> Int64[np.ndarray, " tensors"]:
-        """Return the bytes of each tensor for so many rows."""
-        more = rows - _ROWS[0]
-        factors = np.array([1, more, more * (more - 1) // 2])
-        num_bytes: Int64[np.ndarray, " tensors"] = (
-            factors[: len(self.differences)] @ self.differences
-        )
-        return num_bytes
-
-    def at_peak(self, num_bytes: Int64[np.ndarray, " tensors"]) -> Int64[np.ndarray, " tensors"]:
-        """Return the bytes of each tensor that is there when most is, and 0 for the others."""
-        numbers = np.arange(len(num_bytes))
-        changes = np.append(num_bytes, 0)
-        np.subtract.at(changes, self.ends, num_bytes)
-        peak = int(np.argmax(np.cumsum(changes)))
-        return num_bytes * ((numbers <= peak) & (peak < self.ends))
-
-
-class StepMemory:
-    """Memory of a planned step at any batch and chunk.
-
-    Args:
-        planned: The step; its own batch and chunk do not matter.
-
-    Attributes:
-        num_parameters: Numbers that are trained.
-    """
+    _planned: PlannedStep
+    _modules: TrainingModules[Adapter, Objective]
 
     def __init__(self, planned: PlannedStep) -> None:
         unpaired = planned.unpaired
@@ -121,7 +43,8 @@ class StepMemory:
         if unpaired is not None:
             self._unpaired = StepMemory(unpaired), unpaired.options.batch_size
         planned = planned if planned.is_unpaired else planned.paired
-        self._modules = modules = planned.modules(_CPU)
+        super().__init__(planned)
+        modules = self._modules
         self._queue = queue = planned.options.queue
         # the objective, or the one that it holds
         parts = [part for part in modules.objective.modules() if isinstance(part, Objective)]
@@ -129,29 +52,15 @@ class StepMemory:
         if self._blocked is not None and (most_logits := self._blocked.most_logits) is not None:
             # of a longer one large steps make their loss in blocks, all of one size; so might small
             # steps, and then not all three in the same tensors
-            texts = _ROWS[-1] * planned.shape.texts
+            texts = ROWS[-1] * planned.shape.texts
             queue = min(queue, _LONG_QUEUE, max(1, most_logits // texts - texts))
         options = replace(planned.options, chunk_size=0, queue=queue)
         self._planned = replace(planned, options=options)
-        self._accumulates = options.accumulate > 1
-        self.num_parameters = modules.num_parameters
-        buffers = [*modules.adapter.buffers(), *modules.objective.buffers()]
-        copies = 1 if modules.average is None else 2
-        self._weights = copies * _bytes([*modules.parameters, *buffers])
-        self._gradients = _bytes([p for p in modules.parameters if p.requires_grad])
         with torch.random.fork_rng(devices=[]):
-            self._step = Allocations.fitted([self._record_step(images) for images in _ROWS])
-            self._updating = self._update()
-        moments = [value for state in modules.optimiser.state.values() for value in state.values()]
-        self._optimiser = _bytes([moment for moment in moments if isinstance(moment, Tensor)])
+            self._step = Allocations.fitted([self._record_step(images) for images in ROWS])
 
     def peak(self, batch_size: int, chunk_size: int) -> PeakMemory:
-        """Return what is in memory at the peak of a step.
-
-        Args:
-            batch_size: Images of a batch.
-            chunk_size: Rows whose graph is in memory at once, or 0 for all.
-        """
+        """Return what is in memory at the peak of a step; a part of a step stands for the whole."""
         rows = self._planned.shape.rows(batch_size)
         moments = self._in_chunks(rows, chunk_size) if chunk_size else self._in_one(rows)
         peak = max(moments, key=lambda moment: moment.total)
@@ -164,12 +73,8 @@ class StepMemory:
         larger = max(peak, other, key=lambda part: part.total)
         return replace(larger, features=features(peak.features, other.features), pooled=peak.pooled)
 
-    def largest_chunk(self, batch_size: int, budget: int) -> int | None:
-        """Return the largest power of two rows whose peak is within `budget` bytes, if any is."""
-        most = max(self._planned.shape.rows(batch_size).values())
-        sizes = [2**power for power in range(most.bit_length())]
-        fitting = [size for size in sizes if self.peak(batch_size, size).total <= budget]
-        return max(fitting, default=None)
+    def _most_rows(self, batch_size: int) -> int:
+        return max(self._planned.shape.rows(batch_size).values())
 
     def _in_one(self, rows: Mapping[Side, int]) -> Iterator[PeakMemory]:
         """Yield what is in memory when most is of the whole batch's graph, and at the end."""
@@ -237,7 +142,7 @@ class StepMemory:
         """Tensors that a chunk of each side makes."""
         with torch.random.fork_rng(devices=[]):
             return {
-                side: Allocations.fitted([self._record_chunk(side, rows) for rows in _ROWS[:2]])
+                side: Allocations.fitted([self._record_chunk(side, rows) for rows in ROWS[:2]])
                 for side in self._planned.shape.sides
             }
 
@@ -255,8 +160,8 @@ class StepMemory:
     def _record_step(self, images: int) -> Allocations:
         """Return the tensors that a step of so many images makes until the optimiser's turn."""
         objective = self._modules.objective
-        step = self._planned.train_step(self._modules, images, _CPU)
-        batch = self._planned.batch(images, _CPU, objective)
+        step = self._planned.train_step(self._modules, images, CPU)
+        batch = self._planned.batch(images, CPU, objective)
         self._set_gradients(there=self._accumulates)
         loss_bounds: list[int] = []
         block_bounds: list[int] = []
@@ -294,7 +199,7 @@ class StepMemory:
 
     def _record_chunk(self, side: Side, rows: int) -> Allocations:
         """Return the tensors that a chunk makes whose gradient is added to that of others."""
-        step = self._planned.train_step(self._modules, rows, _CPU)
+        step = self._planned.train_step(self._modules, rows, CPU)
         inputs = self._planned.shape.random_rows(side, rows)
         self._set_gradients(there=True)
         with LiveTensors() as live:
@@ -302,28 +207,7 @@ class StepMemory:
             torch.autograd.backward(embedded, torch.ones_like(embedded))
         return Allocations.recorded(live)
 
-    def _update(self) -> int:
-        """Let the optimiser make its moments, and return the peak bytes of its next step."""
-        step = self._planned.train_step(self._modules, _ROWS[0], _CPU)
-        # twice, as the first one makes moments that stay, and no later one does
-        for _ in range(2):
-            self._set_gradients(there=True)
-            with LiveTensors() as live:
-                step.take()
-        peak: int = live.peak_bytes
-        return peak
-
-    def _set_gradients(self, *, there: bool) -> None:
-        for parameter in self._modules.parameters:
-            parameter.grad = None
-            if there and parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter)
-
 
 def pooled_bytes(shapes: Collection[PooledShape]) -> int:
     """Return the bytes of rows that are pooled once, and of what pooling some of them takes."""
     return sum(shape.num_bytes for shape in shapes) + (POOLING_BYTES if shapes else 0)
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)

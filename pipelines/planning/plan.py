@@ -6,9 +6,8 @@ from ...featcache.errors import OutOfMemoryError
 from ...featcache.memory_errors import lack_of_memory
 from ..common.byte_sizes import parse_bytes
 from .measure import measure
-from .memory import StepMemory
+from .planned_steps import memory_of, planned_step
 from .spec import MemoryPlan, PlanSpec
-from .step import planned_step
 
 
 def run(spec: PlanSpec) -> MemoryPlan:
@@ -26,7 +25,7 @@ def run(spec: PlanSpec) -> MemoryPlan:
     options, shape = step.options, step.shape
     images = options.mixup.mixtures(options.batch_size)
     try:
-        memory = StepMemory(step)
+        memory = memory_of(step)
         peak = memory.peak(images, options.chunk_size)
         largest = None if budget is None else memory.largest_chunk(images, budget)
     except (MemoryError, RuntimeError) as error:

@@ -40,6 +40,10 @@ class PlanSpec:
     captions: Annotated[
         int, Setting("Texts of an image, if a batch has all of them.", least=1, most=MOST)
     ] = 5  # as in Flickr and COCO
+    num_answers: Annotated[
+        int,
+        Setting("Answers of questions that a joint preset tells apart.", least=2, most=MOST),
+    ] = 3129  # of VQAv2
     dtype: Annotated[str, Setting("Stored type of the features.", choices=DTYPES)] = "float16"
     budget: Annotated[str | None, Setting("Memory that may be used, such as 6GB.")] = None
     measure: Annotated[bool, Setting("Run three steps and measure, too.")] = False
@@ -112,11 +116,14 @@ class TrainEstimate:
         fusion: Fusion that was put into it, or None for its own.
         parameters: Numbers that are trained.
         images: Images that are trained on.
-        batch_size: Images, or mixtures of them, of the largest batch.
-        chunk_size: Rows whose graph is in memory at once, or 0 for all.
+        batch_size: Images, or mixtures of them, of the largest batch; right pairs of a joint
+            training.
+        chunk_size: Rows, or pairs of a joint training, whose graph is in memory at once, or 0 for
+            all.
         rows: Tokens and width of a row, by side: with chunks of the longest, else the mean of the
             batch with most padding.
         texts_of_an_image: Texts of an image in its batch.
+        reads_pairs: Whether pairs are read together, as a joint adapter does.
         predicted: Bytes at the peak of a step, by part, as `plan` predicts them.
         memory: Which memory it is: that of the `process`, or of the `GPU`.
         residency: Where the features are meanwhile, by side; the peak holds those of batches.
@@ -140,6 +147,7 @@ class TrainEstimate:
     chunk_size: int
     rows: Mapping[str, str]
     texts_of_an_image: int
+    reads_pairs: bool
     predicted: PeakMemory
     memory: str
     residency: Mapping[str, Mapping[str, Any]]

@@ -1,9 +1,8 @@
-"""The training step that a plan looks at, on random features in the place of a store's."""
+"""Planned step of a training that aligns two sides."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,89 +10,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from ...adapters.adapter import Widths, each_width
+from ...adapters.adapter import Adapter
 from ...adapters.gradcache import LazyTokens
 from ...adapters.klot import Klot
 from ...adapters.objective import Objective, PairBatch, QueuedNegatives, TeacherFeatures
 from ...adapters.positives import Positives
-from ...adapters.preset import preset_of
-from ...featcache.config import Table
-from ...featcache.encoders.card import EncoderCard
-from ...featcache.encoders.references import find_card
-from ...featcache.errors import SpecError
-from ...featcache.hardware import resolve_device
-from ...featcache.home import usual_home
-from ...featcache.tokens import PooledTokens, StreamTokens, Tokens
-from ...featcache.types import Modality, Side, Sides, sides_of
+from ...featcache.tokens import Tokens
+from ...featcache.types import Side
 from ..common.reproducibility import resolve_precision
 from ..inputs.pairs import BatchRows
-from ..inputs.pooled_shape import PooledShape
 from ..training.batches import Batch
 from ..training.mixup import MixupOptions
 from ..training.modules import TrainingModules, build_trainable
-from ..training.options import TrainOptions, resolve_preset
 from ..training.step import TrainStep
 from ..training.unpaired_options import UNPAIRED, UnpairedOptions, unpaired_options
-from .spec import PlanSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputShape:
-    """Shape of one row of each side, as a step reads it.
-
-    What is said of images is of items of the first side, what is said of texts of the second.
-
-    Attributes:
-        tokens: Tokens of an image and of a text.
-        widths: Features of one of their tokens, or of one of each stream: all have as many tokens.
-        texts: Texts of an image in its batch.
-        feature_bytes: Bytes of one feature as it is loaded.
-        ready: Batches or chunks that are in this memory at once: the one that is used, and where
-            features stay on the CPU one that waits and one that is being loaded.
-        pooled: What is left of a row of a side whose rows are pooled once; a step reads that.
-    """
-
-    tokens: Mapping[Side, int]
-    widths: Mapping[Side, Widths]
-    texts: int
-    feature_bytes: int = 2
-    ready: int = 3
-    pooled: Mapping[Side, PooledShape] = field(default_factory=dict)
-
-    @property
-    def sides(self) -> Sides:
-        """Return the two sides in their order."""
-        return sides_of(self.tokens)
-
-    def row_bytes(self, side: Side) -> int:
-        """Return the bytes of one row as it comes into a step."""
-        if side in self.pooled:
-            return self.pooled[side].width * 4
-        return self.tokens[side] * self.width(side) * self.feature_bytes
-
-    def width(self, side: Side) -> int:
-        """Return the features of one token, of all streams."""
-        return sum(each_width(self.widths[side]))
-
-    def rows(self, images: int) -> dict[Side, int]:
-        """Return how many rows of each side so many images bring."""
-        first, second = self.sides
-        return {first: images, second: images * self.texts}
-
-    def random_rows(self, side: Side, rows: int) -> Tokens:
-        """Return so many rows of random features as they come into a step."""
-        if side in self.pooled:
-            pooled = self.pooled[side]
-            values = torch.randn(rows, 1, pooled.width)
-            return PooledTokens(values, torch.ones(rows, 1, dtype=torch.bool), pooled.num_steps)
-        dtype = torch.float16 if self.feature_bytes == 2 else torch.float32
-        mask = torch.ones(rows, self.tokens[side], dtype=torch.bool)
-        # one row many times: drawing them all takes longer than a step
-        streams = [
-            Tokens(torch.randn(1, self.tokens[side], width).to(dtype).repeat(rows, 1, 1), mask)
-            for width in each_width(self.widths[side])
-        ]
-        return StreamTokens.of(streams)
+from .planned import Planned
 
 
 class _FullQueue:
@@ -110,22 +41,19 @@ class _FullQueue:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedStep:
-    """Parts that a planned training step is made of.
+class PlannedStep(Planned):
+    """Planned step of a training that aligns two sides: a preset with `towers` and `objective`.
 
     Attributes:
-        table: Preset with `towers` and `objective`.
-        options: How it is trained.
-        shape: What one row is.
-        device: Where.
         is_unpaired: Whether it is the part of a step that learns from unpaired items alone.
     """
 
-    table: Table
-    options: TrainOptions
-    shape: InputShape
-    device: torch.device
     is_unpaired: bool = False
+
+    @property
+    def batches_ready(self) -> int:
+        """Return those of the shape, or one where chunks are loaded one after the other."""
+        return 1 if self.options.chunk_size else self.shape.ready
 
     @property
     def paired(self) -> "PlannedStep":
@@ -165,7 +93,7 @@ class PlannedStep:
             return widths
         return dict.fromkeys(widths, self.unpaired_options.width(widths))
 
-    def modules(self, device: torch.device) -> TrainingModules:
+    def modules(self, device: torch.device) -> TrainingModules[Adapter, Objective]:
         """Return what is trained, on a device that may be another one."""
         trained = build_trainable(
             self.table, self.options, widths=self.shape.widths, seed=0, device=device
@@ -174,7 +102,9 @@ class PlannedStep:
             return trained
         return replace(trained, objective=Klot(**self.unpaired_options.klot))
 
-    def train_step(self, modules: TrainingModules, images: int, device: torch.device) -> TrainStep:
+    def train_step(
+        self, modules: TrainingModules[Adapter, Objective], images: int, device: torch.device
+    ) -> TrainStep:
         """Return the step that trains `modules` on batches of so many images."""
         modules.adapter.train()
         queue = None
@@ -224,41 +154,3 @@ class PlannedStep:
 
 def _unit(rows: int, width: int) -> Float[Tensor, "rows width"]:
     return functional.normalize(torch.randn(rows, width), dim=1)
-
-
-def planned_step(spec: PlanSpec) -> PlannedStep:
-    """Return the step of the training that a plan names.
-
-    Raises:
-        SpecError: The preset cannot be trained in steps, or an option is wrong.
-        UnknownNameError: There is no such preset, fusion, part or encoder.
-    """
-    table, options = resolve_preset(spec.preset, spec.fusion, spec.overrides)
-    if "fit" in table:
-        preset = preset_of(spec.preset, spec.fusion)
-        raise SpecError(f"preset {preset!r} is solved in closed form: it has no steps to plan")
-    image = _card(spec.image_encoder, Modality.IMAGE, spec.home)
-    text = _card(spec.text_encoder, Modality.TEXT, spec.home)
-    device = resolve_device(spec.device)
-    image_tokens = spec.image_tokens or image.layout.tokens_per_item
-    assert image_tokens is not None, "images have as many tokens each"
-    # only items of one token are mixed, in float32
-    mixes = options.mixup.alpha > 0
-    shape = InputShape(
-        tokens={
-            Modality.IMAGE: 1 if mixes else image_tokens,
-            Modality.TEXT: 1 if mixes else spec.text_tokens,
-        },
-        widths={Modality.IMAGE: image.width, Modality.TEXT: text.width},
-        texts=spec.captions if options.captions == "all" else 1,
-        feature_bytes=2 if spec.dtype == "float16" and not mixes else 4,  # all others are widened
-        ready=3 if device.type == "cpu" else 1,
-    )
-    return PlannedStep(table=table, options=options, shape=shape, device=device)
-
-
-def _card(name: str, modality: Modality, home: Path | None) -> EncoderCard:
-    card = find_card(name, home=usual_home() if home is None else home)
-    if card.modality is not modality:
-        raise SpecError(f"encoder {name!r} reads {card.modality.value}s, not {modality.value}s")
-    return card

@@ -174,7 +174,7 @@ class Retrieval:
             ranks = ranks_by(index, direction, max(self.k, *HEADLINE), reranker)
             if built is not None:
                 beside = {"index": _described(built)}
-        table, of_recalls = self._recalls(direction, ranks, draws)
+        table, of_recalls = recall_table(direction, ranks, draws, k=self.k)
         return {**table, **beside, "seconds": time.perf_counter() - began}, of_recalls, worst
 
     def scored(self, direction: Direction) -> Direction:
@@ -202,44 +202,45 @@ class Retrieval:
             memory_budget=plan.memory_budget,
         )
 
-    def _recalls(
-        self, direction: Direction, ranks: Int64[np.ndarray, " q"], draws: BootstrapDraws
-    ) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"]]:
-        """Return the recalls of one direction, and the same in each draw."""
-        groups, num = direction.groups, len(direction.queries)
-        num_gallery, counts = direction.num_gallery, direction.relevance.counts
-        points = curve_points(min(self.k, num_gallery))
-        headline = [k for k in HEADLINE if k <= num_gallery]
-        looked_at = np.union1d(points, headline)
-        chance = chance_curve(counts, num_gallery=num_gallery, k=int(looked_at[-1]))
-        curve = recall_curve(ranks, int(looked_at[-1]))
-        hits = 100.0 * (ranks[:, None] <= looked_at)
-        of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
-        num_groups = len(np.unique(groups))
-        numbers, intervals = {}, {}
-        for k, drawn in of_ks.items():
-            share = float(curve[k - 1])
-            # among the whole gallery nothing is left to be missed
-            intervals[k] = (100.0, 100.0)
-            if k < num_gallery or share < 100.0:
-                intervals[k] = drawn_share_interval(share, drawn, groups=num_groups, items=num)
-            numbers[k] = Number(
-                value=share, num=num, interval=intervals[k], chance=float(chance[k - 1])
-            )
-        table = {
-            "num_queries": num,
-            "num_gallery": num_gallery,
-            "num_groups": num_groups,
-            "recall": {str(k): numbers[k].table() for k in headline},
-            "curve": {
-                "k": points,
-                "recall": [numbers[k].value for k in points],
-                "low": [intervals[k][0] for k in points],
-                "high": [intervals[k][1] for k in points],
-                "chance": [numbers[k].chance for k in points],
-            },
-        }
-        return table, np.stack([of_ks[k] for k in headline], axis=1)
+
+def recall_table(
+    direction: Direction, ranks: Int64[np.ndarray, " q"], draws: BootstrapDraws, *, k: int
+) -> tuple[dict[str, Any], Float[np.ndarray, "draws recalls"]]:
+    """Return the recalls of one direction with the curve up to `k`, and R@1, 5, 10 in each draw."""
+    groups, num = direction.groups, len(direction.queries)
+    num_gallery, counts = direction.num_gallery, direction.relevance.counts
+    points = curve_points(min(k, num_gallery))
+    headline = [place for place in HEADLINE if place <= num_gallery]
+    looked_at = np.union1d(points, headline)
+    chance = chance_curve(counts, num_gallery=num_gallery, k=int(looked_at[-1]))
+    curve = recall_curve(ranks, int(looked_at[-1]))
+    hits = 100.0 * (ranks[:, None] <= looked_at)
+    of_ks = dict(zip(looked_at.tolist(), draws.means(hits, groups).T, strict=True))
+    num_groups = len(np.unique(groups))
+    numbers, intervals = {}, {}
+    for place, drawn in of_ks.items():
+        share = float(curve[place - 1])
+        # among the whole gallery nothing is left to be missed
+        intervals[place] = (100.0, 100.0)
+        if place < num_gallery or share < 100.0:
+            intervals[place] = drawn_share_interval(share, drawn, groups=num_groups, items=num)
+        numbers[place] = Number(
+            value=share, num=num, interval=intervals[place], chance=float(chance[place - 1])
+        )
+    table = {
+        "num_queries": num,
+        "num_gallery": num_gallery,
+        "num_groups": num_groups,
+        "recall": {str(place): numbers[place].table() for place in headline},
+        "curve": {
+            "k": points,
+            "recall": [numbers[place].value for place in points],
+            "low": [intervals[place][0] for place in points],
+            "high": [intervals[place][1] for place in points],
+            "chance": [numbers[place].chance for place in points],
+        },
+    }
+    return table, np.stack([of_ks[place] for place in headline], axis=1)
 
 
 def _described(built: BuiltIndex) -> dict[str, Any]:

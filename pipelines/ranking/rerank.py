@@ -28,19 +28,12 @@ class Reranker(ABC):
         """
 
 
-def rerank(
+def judge(
     reranker: Reranker, rows: Int64[np.ndarray, "q k"], *, first: int = 0
-) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
-    """Return scores and gallery rows of the first answers, put into the reranker's order.
+) -> Float32[np.ndarray, "q k"]:
+    """Return the score of each of the first answers of a search, in the order of that search.
 
-    What it judges equal stays in the order of the first search. What the search has not found can
-    not come back: R@1 is at most the first search's R@k.
-
-    Args:
-        reranker: The judge.
-        rows: The first k answers of each query, as `index.search` returns them; -1 is none, gets
-            the score -inf and stays last.
-        first: Row of the first of these queries.
+    `rows` and `first` are those of `rerank`.
 
     Raises:
         DivergedError: A score is not finite.
@@ -58,6 +51,27 @@ def rerank(
             line = int(lines[np.argmin(np.isfinite(judged))])
             raise DivergedError(f"a score of query {first + start + line} is not finite")
         scores[start + lines, places] = judged
+    return scores
+
+
+def rerank(
+    reranker: Reranker, rows: Int64[np.ndarray, "q k"], *, first: int = 0
+) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+    """Return scores and gallery rows of the first answers, put into the reranker's order.
+
+    What it judges equal stays in the order of the first search. What the search has not found can
+    not come back: R@1 is at most the first search's R@k.
+
+    Args:
+        reranker: The judge.
+        rows: The first k answers of each query, as `index.search` returns them; -1 is none, gets
+            the score -inf and stays last.
+        first: Row of the first of these queries.
+
+    Raises:
+        DivergedError: A score is not finite.
+    """
+    scores = judge(reranker, rows, first=first)
     # stable: what is judged equal keeps the order of the first search
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -5,12 +5,16 @@ from typing import Any
 
 from rich.table import Table
 
+from ..answering.ask_spec import AskReport
 from ..classification.zero_shot_spec import ZeroShotReport
 from ..metrics.number import Number, report_line, shown, shown_chance
 from .numbers import number_table
 from .tables import ResultTable
 
 _OF_THEIR_OWN = ("curve", "index")  # parts of a direction that are a plot, and a line
+_ORDERS = ("itm", "itm_and_cosine")  # of a second stage
+_RERANKED = ("recall", "ceiling", "seconds_per_query")  # of a direction in such an order
+_RECALL_SUMS = ("recall_sum", "recall_sum_difference")
 _ALL_PAIRS = 20  # of layers; all are in the report
 _ALL_CLASSES = 20  # so many are all shown, else as many of the worst and the best together
 
@@ -28,6 +32,7 @@ def retrieval_parts(report: Mapping[str, Any]) -> list[Table | str]:
                 f"{_words(name)} by {index['kind']} ({index['factory']}): {quality_line(index)}"
             )
     parts += _fold_tables(metrics)
+    parts += _reranked_tables(report)
     scoring = report["options"]["scoring"]
     if scoring != "cosine":
         transductive = ", transductive" if scoring == "dual-softmax" else ""
@@ -91,6 +96,43 @@ def zero_shot_parts(done: ZeroShotReport) -> list[Table | str]:
         report_line(done.path, report),
         *([f"confusion: {done.plot}"] if done.plot is not None else []),
     ]
+
+
+def vqa_parts(report: Mapping[str, Any]) -> list[Table | str]:
+    """Return the table of a `vqa` report, a row each, and what the numbers rest on."""
+    of_all = ("by_answer_type", "by_question_type")
+    subjects = {
+        name: {key: value for key, value in numbers.items() if key not in of_all}
+        for name, numbers in report["metrics"].items()
+    }
+    title = f"vqa on {report['dataset']}/{report['split']}, {report['num_questions']:,} questions"
+    parts: list[Table | str] = [
+        number_table(title, subjects, corner="answers by", subjects_down=True)
+    ]
+    for kind in of_all:
+        rows = {
+            name: {of: number["accuracy"] for of, number in numbers[kind].items()}
+            for name, numbers in report["metrics"].items()
+            if kind in numbers
+        }
+        if rows and len(next(iter(rows.values()))) <= _ALL_CLASSES:
+            words = kind.replace("_", " ")
+            parts.append(number_table(f"accuracy {words}", rows, corner="answers by"))
+    parts.append(
+        f"{report['num_answers']:,} answers are told apart; the encoders are frozen, only adapters "
+        "were trained"
+    )
+    return parts
+
+
+def asked_parts(report: AskReport) -> list[Table | str]:
+    """Return a table of the answers to one question."""
+    table = ResultTable(f"{report.question} ({report.image})")
+    table.add_column("answer")
+    table.add_column("probability, %", justify="right")
+    for entry in report.answers:
+        table.add_row(str(entry["answer"]), f"{100 * entry['probability']:.1f}")
+    return [table]
 
 
 def similarity_parts(report: Mapping[str, Any]) -> list[Table | str]:
@@ -178,6 +220,32 @@ def _fold_tables(metrics: Mapping[str, Any]) -> list[Table]:
             subjects[f"{_words(name)}\ngalleries of {galleries}"] = {"recall": numbers["recall"]}
     next(iter(subjects.values()))["recall_sum"] = folds["recall_sum"]
     return [number_table(f"mean over {folds['num_folds']} folds of images", subjects)]
+
+
+def _reranked_tables(report: Mapping[str, Any]) -> list[Table | str]:
+    """Return a table of each direction with the orders of the first k side by side, if any."""
+    if "rerank" not in report:
+        return []
+    metrics, second, k = report["metrics"], report["rerank"], report["options"]["k"]
+    orders = {"cosine": metrics, **{_words(name): metrics[name] for name in _ORDERS}}
+    parts: list[Table | str] = []
+    for name, numbers in metrics.items():
+        if _is_direction(numbers):
+            title = f"{_words(name)}, the first {k} read again by {second['run']}"
+            subjects = {
+                order: {part: of_order[name][part] for part in _RERANKED if part in of_order[name]}
+                for order, of_order in orders.items()
+            }
+            parts.append(number_table(title, subjects))
+    sums = {
+        order: {part: of_order[part] for part in _RECALL_SUMS if part in of_order}
+        for order, of_order in orders.items()
+    }
+    parts.append(number_table("both directions", sums))
+    matching = {f"{kind} wrong pairs": numbers for kind, numbers in metrics["matching"].items()}
+    parts.append(number_table(f"matching by {second['run']}", matching))
+    parts.append(f"itm and cosine: logit difference + {second['scale']:g} x cosine")
+    return parts
 
 
 def _is_direction(numbers: Any) -> bool:

@@ -17,7 +17,9 @@ _NAMES = {
     "mutual_knn": "mutual neighbours",
     "pearson": "Pearson x100",
     "recall_sum": "RSUM",
+    "recall_sum_difference": "RSUM less that of the cosine",
     "spearman": "Spearman x100",
+    **{f"wups_{threshold}": f"WUPS@{threshold}" for threshold in ("0.9", "0", "0.925")},
     **{
         f"{measure}_{label}": f"{measure.replace('f1', 'F1')} of {pairs}"
         for label, pairs in ((1, "alike"), (0, "not alike"))

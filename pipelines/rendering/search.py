@@ -34,6 +34,7 @@ def search_parts(report: SearchReport) -> list[Table | str]:
     rows = [
         {
             "rank": hit.rank,
+            **({} if report.rerank is None else {"itm": f"{hit.logit_difference:+.2f}"}),
             score: f"{hit.score:.3f}",
             "id": hit.id,
             "found": hit.text or hit.path or "",
@@ -48,6 +49,8 @@ def search_parts(report: SearchReport) -> list[Table | str]:
         f"{manifest['dataset']}/{manifest['split']}, {manifest['kind']} index"
     )
     lines: list[Table | str] = [rows_table(rows), what]
+    if report.rerank is not None:
+        lines.append(f"in the order of the logit difference (itm) of run {report.rerank}")
     if manifest["metrics"]:
         lines.append(quality_line(manifest["metrics"]))
     lines.append(f"seconds: {took}")

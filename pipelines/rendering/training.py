@@ -174,11 +174,14 @@ def train_estimate_parts(cost: TrainEstimate) -> list[Table | str]:
         for side, place in cost.residency.items()
     )
     validation, pooling = cost.validation_seconds, cost.pooling_seconds
+    batch, shapes = f"batch {cost.batch_size}", f"{shapes} ({cost.texts_of_an_image} each)"
+    if cost.reads_pairs:
+        batch, shapes = f"{batch} pairs", shapes.rpartition(" (")[0]
     return [
         (
             f"{_preset_line(cost.preset, cost.fusion)}: {cost.parameters:,} parameters on "
-            f"{cost.images} {_counted(cost.rows)}, batch {cost.batch_size}, "
-            f"chunk {cost.chunk_size or 'of all'}, {shapes} ({cost.texts_of_an_image} each)"
+            f"{cost.images} {_counted(cost.rows)}, {batch}, "
+            f"chunk {cost.chunk_size or 'of all'}, {shapes}"
         ),
         _peak_table(cost.predicted),
         (

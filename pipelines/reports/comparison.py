@@ -131,7 +131,7 @@ def read_runs(home: Path, names: Sequence[str]) -> list[RunPart]:
         StoreCorruptError: What the training of a run reported, or a named file, cannot be read.
     """
     # names, not places, are compared: they head the columns of the page
-    places = [_place(home, name) for name in names] or [run_folder.find_run(home, None)]
+    places = [_place(home, name) for name in names] or [run_folder.find_run(home, None, kind=None)]
     called = Counter(_name(place) for place in places)
     twice = sorted(name for name, count in called.items() if count > 1)
     if twice:
@@ -203,7 +203,7 @@ def _place(home: Path, name: str) -> Path:
     place = expanded(Path(name))
     folders = (place, run_folder.runs_folder(home) / name)
     if place.suffix != ".json" or any(folder.is_dir() for folder in folders):
-        return run_folder.find_run(home, name)
+        return run_folder.find_run(home, name, kind=None)
     for path in (place, home / place, home / "evaluations" / place):
         if path.is_file():
             return path

@@ -1,8 +1,6 @@
 """Embed items by a trained run, such as images and texts: its frozen encoders, then its adapter."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +11,17 @@ from PIL import Image
 
 from ...adapters.checkpoint import load_adapter
 from ...adapters.without_bank import without_bank
-from ...featcache.config import Table, canonical_json
-from ...featcache.encoders.base import Encoder
-from ...featcache.encoders.card import parse_card
-from ...featcache.encoders.loading import build_encoder
-from ...featcache.encoders.pooling import FeaturePooling, LayerLayout
 from ...featcache.errors import (
     DivergedError,
-    FeatureRangeError,
     SpecError,
-    WeightsMismatchError,
-    WeightsNotFoundError,
 )
 from ...featcache.hardware import resolve_device
-from ...featcache.home import expanded
-from ...featcache.modalities import known_sides, reader_of
-from ...featcache.modalities.image import upright_rgb
+from ...featcache.modalities import reader_of
 from ...featcache.registry import unknown_name
-from ...featcache.store.key import encoder_key
-from ...featcache.store.stored_form import as_stored
-from ...featcache.store.stored_types import finite_tokens
 from ...featcache.tokens import StreamTokens, Tokens
-from ...featcache.types import Item, Modality, Side, in_words
-from ..inputs.store_selection import each_recorded, recorded_streams
+from ...featcache.types import Modality, Side, in_words
 from . import run_folder
-
-_OF_FEATURES = ("layer", "kind", "dtype", "encoder_key")  # what finds the features of a run again
-
-
-@dataclass(frozen=True)
-class EncoderView:
-    """Encoder, with the layer and the kind of features that a training read of it.
-
-    Attributes:
-        layer: Which of its layers, counted from the end.
-        kind: What is kept of them.
-        dtype: Type in which they are stored.
-    """
-
-    encoder: Encoder[Any]
-    layer: int
-    layout: LayerLayout
-    kind: FeaturePooling
-    dtype: str
-
-    def features(self, prepared: Sequence[Any], names: Sequence[str]) -> Tokens:
-        """Return the features of a batch as its store would hold them."""
-        (tokens,) = self.encoder.encode_layers(prepared, [self.kind.layer_read(self.layer)])
-        reduced = self.kind.reduce(tokens, self.layout)
-        stored = as_stored(reduced.values[reduced.mask], self.dtype)
-        finite = finite_tokens(*stored.arrays(), self.dtype)
-        if not finite.all():
-            rows = torch.arange(len(reduced))[:, None].expand_as(reduced.mask)[reduced.mask]
-            name = names[int(rows[int(np.argmin(finite))])]
-            raise FeatureRangeError(f"{name}: a feature does not fit {self.dtype}")
-        restored = stored.floats()
-        values = torch.zeros(reduced.values.shape, dtype=restored.dtype)
-        values[reduced.mask] = restored
-        return Tokens(values, reduced.mask)
+from .run_encoders import EncoderView, RunEncoders
 
 
 class Embedder:
@@ -112,25 +63,8 @@ class Embedder:
         self.device = resolve_device(device)
         adapter, _, _ = load_adapter(folder)
         self.adapter = (adapter if offsets else without_bank(adapter)).to(self.device)
-        self._table = run_folder.read_spec(folder)
-        if "encoders" not in self._table:
-            raise SpecError(
-                f"{folder} does not say what its encoders were: {run_folder.ways_out(folder)}"
-            )
-        self._sides = known_sides(self._table["encoders"])
-        self._weights = dict(weights or {})
-        names = {
-            encoder["name"]
-            for of_side in self._table["encoders"].values()
-            for encoder in each_recorded(of_side)
-        }
-        unknown = sorted(set(self._weights) - names)
-        if unknown:
-            raise SpecError(
-                f"weights are named for {unknown[0]!r}; the encoders of {folder} are "
-                f"{self.encoders}"
-            )
-        self._readings: dict[Side, tuple[EncoderView, ...]] = {}
+        self._run_encoders = RunEncoders(folder, device=self.device, weights=weights)
+        self._sides = self._run_encoders.sides
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -138,10 +72,7 @@ class Embedder:
 
         Those of a side that reads several stand side by side, joined by `+`.
         """
-        return {
-            side: "+".join(encoder["name"] for encoder in each_recorded(of_side))
-            for side, of_side in self._table["encoders"].items()
-        }
+        return self._run_encoders.names
 
     @property
     def width(self) -> int:
@@ -249,21 +180,14 @@ class Embedder:
         contents: Sequence[Any],
         batch_size: int,
     ) -> Float32[np.ndarray, "n embed"]:
-        if batch_size < 1:
-            raise SpecError(f"batch_size must be at least 1, found {batch_size}")
-        readings = self.readings(side)
         names = [_name(content, position) for position, content in enumerate(contents)]
         embeddings = np.empty((len(contents), self.width), dtype=np.float32)
-        for start in range(0, len(contents), batch_size):
-            chunk = slice(start, start + batch_size)
-            streams = []
-            for reading in readings:
-                prepared = [
-                    _prepare(content, name, reading.encoder, side)
-                    for content, name in zip(contents[chunk], names[chunk], strict=True)
-                ]
-                streams.append(reading.features(prepared, names[chunk]))
-            embeddings[chunk] = self._adapt(streams, side)
+        start = 0
+        features = self._run_encoders.features(side, contents, names, batch_size=batch_size)
+        for streams in features:
+            stop = start + len(streams[0])
+            embeddings[start:stop] = self._adapt(streams, side)
+            start = stop
         finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
@@ -312,65 +236,7 @@ class Embedder:
         Raises:
             LightalignError: See `embed_images`.
         """
-        if side not in self._readings:
-            stores = self._table["stores"]["train"].get(side.value)
-            streams = recorded_streams(stores, self._table["encoders"][side.value])
-            self._readings[side] = tuple(
-                self._open(side, described, stored) for stored, described in streams
-            )
-        return self._readings[side]
-
-    def _open(
-        self, side: Side, described: Mapping[str, Any], stored: Mapping[str, Any]
-    ) -> EncoderView:
-        missing = [name for name in _OF_FEATURES if name not in stored]
-        if missing:
-            raise SpecError(
-                f"{self.folder / run_folder.SPEC} does not say {missing[0]} of the {side.label} "
-                "features that the run was trained on, as an earlier lightalign wrote it: "
-                "train anew"
-            )
-        name, identity = described["name"], described["identity"]
-        if "card" not in described:
-            raise SpecError(
-                f"{self.folder} holds no card of encoder {name!r}, as the lightalign that trained "
-                "it had none"
-            )
-        card = parse_card(name, described["card"])
-        try:
-            encoder = build_encoder(card, weights=self._weights.get(name), device=str(self.device))
-        except WeightsNotFoundError as error:
-            raise WeightsNotFoundError(
-                f"{error}; of a run that is --weights {name}=PATH, in Python lightalign.load(..., "
-                f"weights={{{name!r}: PATH}})"
-            ) from error
-        # the precision decides the numbers, so it is that of the extraction, whatever this machine
-        # prefers
-        encoder.precision = identity.get("precision", encoder.precision)
-        layer, kind = stored["layer"], FeaturePooling(stored["kind"])
-        layout = encoder.layout(kind.layer_read(layer))
-        reading = EncoderView(encoder, layer, layout, kind, stored["dtype"])
-        now: Table = json.loads(canonical_json(encoder.identity_at(kind.layer_read(layer))))
-        key = encoder_key(now, layer=layer, kind=kind.name, dtype=stored["dtype"])
-        # the key of a store hashes all that changes a feature: one comparison covers weights, layer
-        # and type
-        if key != stored["encoder_key"]:
-            raise WeightsMismatchError(
-                f"encoder {name!r} is not the one that {self.folder.name} was trained on: "
-                f"{_difference(identity, now)}"
-            )
-        return reading
-
-
-def _prepare(content: Any, name: str, encoder: Encoder[Any], side: Side) -> Any:
-    """Return an item as an encoder takes it: a text, a file, its bytes, or a decoded picture."""
-    if isinstance(content, Image.Image):
-        return encoder.preprocess(upright_rgb(content, item_id=name), item_id=name)
-    if isinstance(content, bytes):
-        return encoder.prepare(Item(id=name, data=content))
-    if not reader_of(side.modality).has_files:
-        return encoder.prepare(Item(id=name, text=content))
-    return encoder.prepare(Item(id=name, path=expanded(Path(content))))
+        return self._run_encoders.readings(side)
 
 
 def _name(content: object, position: int) -> str:
@@ -387,15 +253,3 @@ def _check_list(contents: object, kinds: tuple[type, ...], verb: str, noun: str)
         if not isinstance(content, kinds):
             allowed = " or ".join(kind.__name__ for kind in kinds)
             raise SpecError(f"{verb} takes {allowed}, found {type(content).__name__}")
-
-
-def _difference(then: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> str:
-    """Return in words where two identities differ; TOML has left out what is None."""
-    differences = []
-    for key in sorted({*then, *now}):
-        first, second = then.get(key), now.get(key)
-        if isinstance(first, Mapping) and isinstance(second, Mapping):
-            differences.append(_difference(first, second, f"{within}{key}."))
-        elif first != second:
-            differences.append(f"{within}{key} was {first!r:.60}, is {second!r:.60}")
-    return "; ".join(difference for difference in differences if difference)

@@ -131,17 +131,19 @@ class Leakage:
     def _unchecked_once(self) -> list[str]:
         return list(dict.fromkeys(self.unchecked))
 
-    def refuse(self, *, allow: bool | None = None) -> None:
+    def refuse(self, *, allow: bool | None = None, run: str = "") -> None:
         """Refuse the evaluation, unless it is allowed all the same.
 
-        `allow` is None where nobody can allow it.
+        `allow` is None where nobody can allow it; `run` is which of several runs it is of.
 
         Raises:
             LeakageError: Evaluated items took part in the training.
         """
         if self.errors and not allow:
             otherwise = "" if allow is None else ", or measure all the same with --allow-leakage"
-            raise LeakageError(f"{'; '.join(self.errors)}: evaluate on other items{otherwise}")
+            of_run = f"run {run}: " if run else ""
+            reasons = "; ".join(self.errors)
+            raise LeakageError(f"{of_run}{reasons}: evaluate on other items{otherwise}")
 
     def add_copies(self, copied: CopiedImages) -> None:
         """Take what was found to be copied of one of the trained splits."""

@@ -25,10 +25,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ...adapters.preset import DUAL, JOINT, kind_of
 from ...featcache import atomic_files
 from ...featcache.config import Table, fingerprint, to_toml
 from ...featcache.documents import check, parse_toml, read_toml
-from ...featcache.errors import RunInUseError, RunNotFoundError, SpecError, StoreCorruptError
+from ...featcache.errors import (
+    LightalignError,
+    RunInUseError,
+    RunNotFoundError,
+    SpecError,
+    StoreCorruptError,
+)
 from ...featcache.file_locks import FileLock, holder
 from ...featcache.home import command_line, expanded, is_in_home, require_utf8
 from ...featcache.regular_files import is_there, size_of
@@ -50,6 +57,7 @@ LOCK = "run.lock"
 _RUNS = "runs"  # folder of all runs of a home
 INDEXES = "index"  # folder of saved indexes
 MEMBERS = "members"  # folder of the runs of each seed
+JOINT_KIND = "train-joint"  # in the report of a run whose adapter reads two sides together
 
 
 def runs_folder(home: Path) -> Path:
@@ -91,7 +99,16 @@ def new_member(folder: Path, seed: int, spec: Table) -> Iterator[Path]:
 
 def resumption(folder: Path, home: Path) -> str:
     """Return the command that goes on with a stopped run, as it can be run anywhere."""
-    return command_line("train-adapter", "--resume", named(folder, home), home=home)
+    verb = "train-joint" if _is_joint(folder) else "train-adapter"
+    return command_line(verb, "--resume", named(folder, home), home=home)
+
+
+def _is_joint(folder: Path) -> bool:
+    """Return whether a run is of a joint adapter, as far as its spec can be read."""
+    try:
+        return kind_of(read_spec(folder), where=SPEC) == JOINT
+    except (LightalignError, OSError):
+        return False
 
 
 def kept_of(folder: Path, home: Path) -> str:
@@ -428,13 +445,20 @@ def is_finished(folder: Path) -> bool:
         return True
 
 
-def find_run(home: Path, run: str | None) -> Path:
+def find_run(home: Path, run: str | None, *, kind: str | None = DUAL) -> Path:
     """Return the folder of a finished run: by path, by name, or the newest.
 
     The newest is that of a training: one that was fine-tuned on classes has to be named.
 
+    Args:
+        home: Folder of everything lightalign keeps.
+        run: Name or folder of the run, or None for the newest.
+        kind: `dual` for one whose adapter embeds each side alone, `joint` for one whose adapter
+            reads both together, or None for either.
+
     Raises:
         RunNotFoundError: There is no such finished run.
+        SpecError: It is of the other kind.
         RunInUseError: It is still being trained.
         StoreCorruptError: A file of it is another now than when the run finished.
     """
@@ -443,22 +467,49 @@ def find_run(home: Path, run: str | None) -> Path:
         key=lambda folder: (changed(folder), folder.name),
     )
     if run is None:
-        if not finished:
+        of_kind = [folder for folder in finished if kind in (None, _kind_of(folder))]
+        if not of_kind:
+            verb, what = ("train-joint", "joint run") if kind == JOINT else ("train-adapter", "run")
             raise RunNotFoundError(
-                f"no finished run in {runs_folder(home)}: run "
-                f"`{command_line('train-adapter', home=home)}` first"
+                f"no finished {what} in {runs_folder(home)}: run "
+                f"`{command_line(verb, home=home)}` first"
             )
-        return check_result(_newest(finished))
+        return check_result(_newest(of_kind))
     for folder in _places(home, run):
         if is_there(folder / REPORT):
             require_utf8(folder, what="run")
-            return check_result(folder)
+            return _of_kind(check_result(folder), kind, home)
         if is_there(folder / SPEC):
             _refuse_unfinished(folder, home)
             # it has finished since the look at its report
-            return check_result(folder)
+            return _of_kind(check_result(folder), kind, home)
     names = [folder.name for folder in finished]
     raise RunNotFoundError(f"no run {run!r} in {runs_folder(home)}; finished: {names or 'none'}")
+
+
+def _kind_of(folder: Path) -> str:
+    """Return the kind of a run; what cannot be read is taken for a dual one, and refused later."""
+    return JOINT if _is_joint(folder) else DUAL
+
+
+def _of_kind(folder: Path, kind: str | None, home: Path) -> Path:
+    """Return a run that is of a kind.
+
+    Raises:
+        SpecError: It is of the other.
+    """
+    if kind in (None, _kind_of(folder)):
+        return folder
+    if kind == JOINT:
+        raise SpecError(
+            f"run {folder.name} embeds each side alone and reads no pair together: name a run of "
+            f"`{command_line('train-joint', home=home)}`"
+        )
+    raise SpecError(
+        f"run {folder.name} reads an image and a text together and embeds neither alone: name a "
+        f"run of `{command_line('train-adapter', home=home)}`, or see "
+        f"`{command_line('runs', 'show', named(folder, home), home=home)}`"
+    )
 
 
 def _places(home: Path, run: str) -> tuple[Path, Path]:

@@ -96,8 +96,12 @@ class _SpecParts(TypedDict):
 
     title: NotRequired[str]  # this and the following are of the preset
     source: NotRequired[str]
-    check: NotRequired[dict[str, Any]]
+    check: NotRequired[dict[str, Any] | list[dict[str, Any]]]
+    kind: NotRequired[str]  # `joint`, of an adapter that reads both sides together
     towers: NotRequired[dict[str, dict[str, Any]]]
+    joint: NotRequired[dict[str, dict[str, Any]]]  # of these, as are `heads` and `rates`
+    heads: NotRequired[dict[str, dict[str, Any]]]
+    rates: NotRequired[dict[str, float]]
     objective: NotRequired[dict[str, Any]]
     task: NotRequired[dict[str, Any]]
     fit: NotRequired[dict[str, Any]]
@@ -124,8 +128,8 @@ class RunSpec(_SpecParts):
     """Content of `run.toml`: all keys that a training or a fine-tuning writes.
 
     `[train]` has the fields of `TrainOptions`, `FineTuneOptions` or `SgdOptions`, and `[towers]`,
-    `[objective]`, `[task]`, `[fit]`, `[start]`, `[finish]`, `[unpaired]` and `[distil]` are those
-    of a preset.
+    `[objective]`, `[task]`, `[fit]`, `[start]`, `[finish]`, `[unpaired]`, `[distil]`, `[joint]`,
+    `[heads]` and `[rates]` are those of a preset.
     """
 
     stores: StoresRecord

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from ...adapters.adapter import Adapter
 from ...adapters.checkpoint import load_adapter
+from ...adapters.preset import DUAL
 from ...adapters.without_bank import without_bank
 from ...featcache.errors import SpecError, StoreCorruptError
 from ...featcache.hardware import resolve_device
@@ -34,8 +35,10 @@ class TrainedRun:
         StoreCorruptError: Its report does not say what it was trained on.
     """
 
+    kind: ClassVar[str] = DUAL  # of the adapter
+
     def __init__(self, home: Path, run: str | None, *, device: str = "auto") -> None:
-        folder = run_folder.find_run(home, run)
+        folder = run_folder.find_run(home, run, kind=self.kind)
         self._settle(home, folder, run_folder.read_report(folder), device)
 
     @classmethod

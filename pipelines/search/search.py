@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...featcache.encoders.loading import load_backend
@@ -27,10 +28,12 @@ from ..inputs.text_notes import TextReader
 from ..ranking.faiss_index import search
 from ..runs import run_folder
 from ..runs.embedder import Embedder
+from ..runs.run_encoders import weights_of
 from ..runs.trained_run import TrainedRun
 from .build_index import side_named
 from .contact_sheet import Cell, write_sheet
 from .original_items import find_items
+from .reranking import QueryReader
 from .saved_index import again_command, find_indexes, index_command, open_index
 from .search_spec import Hit, SearchReport, SearchSpec
 
@@ -73,12 +76,19 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
     asking = _asking(spec, evaluated, searched, query)
     # what its library takes to import is no part of opening the encoder
     load_backend(_backend(evaluated, asking))
-
     clock.ends("import")
+    weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
+    second = None
+    if spec.rerank is not None:
+        second = QueryReader(spec, asking=asking, searched=searched, weights=weights)
+        # what is of neither run is refused by the first
+        weights = _without_those_of(second, weights, evaluated)
+        clock.ends("open_rerank")
     folder, opened = _index_of(spec, evaluated, searched)
     saved = open_index(folder, run=evaluated.folder, home=spec.home)
     clock.ends("open_index")
-    weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
+    if second is not None:
+        second.open_stores(saved.manifest, progress)
     embedder = Embedder(evaluated.folder, device=spec.device, weights=weights)
     embedder.readings(asking)
     clock.ends("open_encoder")
@@ -98,16 +108,35 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         raise StoreCorruptError(
             f"{folder} answers with rows that it does not have: write it anew by {again}"
         )
+    cosines = scores[0][: len(nearest)].tolist()
+    differences: list[float | None] = [None] * len(nearest)
+    if second is not None:
+        answers_read = second.differences(query, [saved.ids.at(row) for row in nearest])
+        # stable: what is judged equal keeps the order of the index
+        order = sorted(range(len(nearest)), key=lambda place: -answers_read[place])
+        nearest = [nearest[place] for place in order]
+        cosines = [cosines[place] for place in order]
+        differences = [answers_read[place] for place in order]
+        clock.ends("rerank")
     items, warning = find_items(
         saved, nearest, home=spec.home, opened=opened, pictures=sheet is not None, again=again
     )
-    answers = zip(map(saved.ids.at, nearest), scores[0].tolist(), strict=False)
+    answers = zip(map(saved.ids.at, nearest), cosines, differences, strict=True)
     hits = []
-    for rank, (item_id, score) in enumerate(answers, 1):
+    for rank, (item_id, score, difference) in enumerate(answers, 1):
         item = items.get(item_id)
         path = None if item is None or item.path is None else str(item.path)
         text = None if item is None else item.text
-        hits.append(Hit(rank=rank, score=score, id=item_id, path=path, text=text))
+        hits.append(
+            Hit(
+                rank=rank,
+                score=score,
+                id=item_id,
+                path=path,
+                text=text,
+                logit_difference=difference,
+            )
+        )
     clock.ends("find_files")
     if sheet is not None:
         cells = [Cell.of(items.get(hit.id), f"{hit.rank}. {hit.score:.3f}", hit.id) for hit in hits]
@@ -124,7 +153,19 @@ def run(spec: SearchSpec, progress: Progress = SILENT) -> SearchReport:
         sheet=sheet,
         warnings=(*notes, *saved.warnings, *saved.manifest["warnings"], *filter(None, [warning])),
         seconds=clock.seconds,
+        rerank=None if second is None else second.run.folder.name,
     )
+
+
+def _without_those_of(
+    second: QueryReader, weights: Mapping[str, Path], evaluated: TrainedRun
+) -> dict[str, Path]:
+    """Return the weights without those that are of the joint run alone."""
+    of_first = weights_of(evaluated.folder, weights)
+    of_second = weights_of(second.run.folder, weights)
+    return {
+        name: path for name, path in weights.items() if name in of_first or name not in of_second
+    }
 
 
 def _index_of(spec: SearchSpec, evaluated: TrainedRun, side: Side) -> tuple[Path, Source | None]:

@@ -26,6 +26,8 @@ class SearchSpec:
         data: `NAME` of the dataset whose index is searched, or None for the newest index.
         sheet: Where to write a contact sheet, by the end of its name HTML or PNG; or None.
         default_sheet: Whether to write one as `search.html` into the run, if `sheet` is None.
+        rerank: Name or folder of a run of a joint adapter, which reads the query together with each
+            of the first k answers and puts them into a new order; or None for none.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
     """
 
@@ -42,6 +44,9 @@ class SearchSpec:
     ] = None
     query_is: Annotated[
         str | None, Setting("text, image or other; no text if such a file is there.", flag="--as")
+    ] = None
+    rerank: Annotated[
+        str | None, Setting("Joint run that puts the first --k answers into a new order.")
     ] = None
     sheet: Annotated[Path | None, Setting("Write a contact sheet: a .html or .png file.")] = None
     default_sheet: Annotated[
@@ -75,6 +80,8 @@ class Hit:
         score: Its cosine to the query, from -1 to 1; of an index that keeps codes in place of the
             vectors (`pq`, `ivf-sq8`, `PCA64,Flat`) about that, and not within these bounds.
         id: Its id in the dataset.
+        logit_difference: Logit of a match with the query less that of none, by the joint run that
+            re-ranks; None without one.
         path: Its file, or None where that is not known or not there.
         text: The text itself, of a text, where it is known.
     """
@@ -84,6 +91,7 @@ class Hit:
     id: str
     path: str | None = None
     text: str | None = None
+    logit_difference: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +104,12 @@ class SearchReport:
         index: Folder of the index.
         manifest: Its manifest.
         hits: The answers, best first.
+        rerank: Name of the joint run that put them into this order, or None for that of the index.
         sheet: The contact sheet, or None.
         warnings: What to know of the answers.
         seconds: Time of each part: `import` of the encoder's libraries, `open_index`,
-            `open_encoder`, `embed`, `search`, `find_files`, and `sheet` where there is one.
+            `open_encoder`, `embed`, `search`, `find_files`, and `sheet` where there is one;
+            `open_rerank` and `rerank` where a joint run re-ranks.
     """
 
     query: str
@@ -110,3 +120,4 @@ class SearchReport:
     sheet: Path | None
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
+    rerank: str | None = None

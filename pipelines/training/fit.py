@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ...adapters.preset import JOINT, kind_of
 from ...featcache.config import Table, fingerprint
 from ...featcache.errors import SpecError
 from ...featcache.regular_files import is_there
@@ -15,6 +16,7 @@ from ..common.versions import library_versions
 from ..runs import run_folder
 from .closed_form import ClosedForm
 from .distributed import joined
+from .joint_spec import TrainJointSpec
 from .options import TrainPlan
 from .spec import TrainReport, TrainSpec
 from .trainer import Trainer
@@ -22,7 +24,7 @@ from .training_inputs import TrainingInputs
 
 
 def fit(
-    spec: TrainSpec,
+    spec: TrainSpec | TrainJointSpec,
     plan: TrainPlan,
     open_folder: Callable[[], AbstractContextManager[Path]],
     resolved: Table,
@@ -84,7 +86,9 @@ def fit(
 
         def end() -> dict[str, Any]:
             report = {
-                "kind": "train",
+                "kind": run_folder.JOINT_KIND
+                if kind_of(plan.table, where="the plan") == JOINT
+                else "train",
                 **results,
                 "spec": resolved,
                 "warnings": [*results.get("warnings", ()), *trust.warnings()],

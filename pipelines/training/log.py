@@ -198,4 +198,5 @@ def summary(record: dict[str, Any], epochs: int, numbers: Numbers = PLAIN) -> st
     if "scale" in record["parts"]:
         text += f", scale {record['parts']['scale']:.1f}"
     waiting = record["seconds_waiting"] / record["seconds"]
-    return f"{text} ({record['images_per_second']:.0f} images/s, {waiting:.0%} waiting for data)"
+    speed = f"{record['images_per_second']:.0f} {numbers.counted}/s"
+    return f"{text} ({speed}, {waiting:.0%} waiting for data)"

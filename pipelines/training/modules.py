@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
 from ...adapters.adapter import (
     Adapter,
@@ -20,28 +22,31 @@ from ...featcache.types import Side
 from .optimisation import MovingAverage, build_optimiser
 from .options import TrainOptions
 
+AdapterT = TypeVar("AdapterT", bound=nn.Module)
+ObjectiveT = TypeVar("ObjectiveT", bound=nn.Module)
+
 
 @dataclass(frozen=True)
-class TrainingModules:
+class TrainingModules(Generic[AdapterT, ObjectiveT]):
     """Modules of a training, with the optimiser and the moving average, if any, of all.
 
     Attributes:
         heads: What a task trains beside adapter and objective, by name.
     """
 
-    adapter: Adapter
-    objective: Objective
+    adapter: AdapterT
+    objective: ObjectiveT
     optimiser: torch.optim.Optimizer
     average: MovingAverage | None
-    heads: Mapping[str, torch.nn.Module] = field(default_factory=dict)
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
-    def modules(self) -> dict[str, torch.nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
         """Return all modules by name."""
         return {"adapter": self.adapter, "objective": self.objective, **self.heads}
 
     @property
-    def parameters(self) -> list[torch.nn.Parameter]:
+    def parameters(self) -> list[nn.Parameter]:
         """Return the parameters of all modules."""
         return [value for module in self.modules.values() for value in module.parameters()]
 
@@ -58,7 +63,7 @@ def build_trainable(
     widths: Mapping[Side, Widths],
     seed: int,
     device: torch.device,
-) -> TrainingModules:
+) -> TrainingModules[Adapter, Objective]:
     """Build what the `towers` and the `objective` of `table` describe, on `device`.
 
     Raises:

@@ -84,7 +84,7 @@ class OpenTask(ABC, Generic[RowsT, BatchT]):
         finishes: Whether `finish` changes the best weights that `save` has written.
     """
 
-    trainable: TrainingModules
+    trainable: TrainingModules[Any, Any]
     batches: BatchSource[RowsT, BatchT]
     train_step: BatchStep[BatchT]
     validated_on: str | None

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from ...adapters.preset import for_sides, preset_of, read_preset, with_fusion, with_places
+from ...adapters.preset import (
+    JOINT,
+    for_sides,
+    kind_of,
+    preset_of,
+    read_preset,
+    with_fusion,
+    with_places,
+)
 from ...featcache.config import Table, apply_overrides, build, check_set_keys, to_table
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
@@ -23,7 +31,7 @@ PRESET_KEYS = frozenset(
         *("finish", UNPAIRED, DISTIL),
     }
 )
-_SCHEDULES = ("cosine", "cosine-epochs", "constant", "plateau")
+_SCHEDULES = ("cosine", "cosine-epochs", "linear", "constant", "plateau")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -36,8 +44,8 @@ class TrainOptions:
         epochs: With captions = 'each', over the captions.
         drop_last: What is left over after whole batches, and after whole steps of accumulated ones.
         optimiser: The decay of `adam` is added to the gradient.
-        schedule: After the rise of the rate: `cosine` down to 0, `cosine-epochs` down to
-            `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
+        schedule: After the rise of the rate: `cosine` or `linear` down to 0, `cosine-epochs` down
+            to `last_rate` by epochs, `constant`, or `plateau`, which lowers it where the validation
             loss has not fallen for some epochs.
         plateau_threshold: Share of the lowest loss that a loss must be below it to be a lower one.
         captions: What an epoch counts: images, with `all` texts of each or `one` drawn at random;
@@ -202,10 +210,10 @@ def resolve_preset(
     preset's options of another objective out, and so does one of `unpaired.teacher.part`.
 
     Raises:
-        SpecError: An override or option is wrong.
+        SpecError: An override or option is wrong, or the preset is of a joint adapter.
         UnknownNameError: There is no such preset or fusion.
     """
-    table = for_sides(read_preset(preset_of(preset, fusion)), sides)
+    table = for_sides(_read_dual(preset_of(preset, fusion)), sides)
     if fusion is not None:
         table = with_fusion(table, fusion)
     table = _without_other_parts(table, overrides)
@@ -225,6 +233,17 @@ def resolve_preset(
         if name in table:
             table = {**table, name: to_table(build(options, table[name], where=f"[{name}]"))}
     return with_places(table, sides), build(TrainOptions, table.get("train", {}), where="[train]")
+
+
+def _read_dual(name: str) -> Table:
+    """Return a preset whose adapter embeds each side alone."""
+    preset = read_preset(name)
+    if kind_of(preset, where=f"preset {name!r}") == JOINT:
+        raise SpecError(
+            f"preset {name!r} is of a joint adapter, which reads items of both sides together: "
+            f"lightalign train-joint --preset {name}"
+        )
+    return preset
 
 
 def _without_other_parts(table: Table, overrides: Sequence[str]) -> Table:

@@ -67,7 +67,7 @@ def resolve(spec: TrainSpec, progress: Progress = SILENT) -> TrainPlan:
         for entry in entries
     ]
     progress.note(f"training on {stores.dataset}/{stores.split}: {', '.join(encoders)}")
-    validation, holdout = _choose_validation(spec.home, stores, data, options.validation, progress)
+    validation, holdout = choose_validation(spec.home, stores, data, options.validation, progress)
     names: dict[Side, str | None] = {
         Modality.IMAGE: spec.unpaired_images,
         Modality.TEXT: spec.unpaired_texts,
@@ -138,9 +138,14 @@ def _with_unpaired(
     return {**table, UNPAIRED: table.get(UNPAIRED, to_table(UnpairedOptions()))}
 
 
-def _choose_validation(
+def choose_validation(
     home: Path, stores: StorePair, data: DatasetQuery, asked: str | float, progress: Progress
 ) -> tuple[StorePair | None, float]:
+    """Return the stores to validate on, or None, and the share of images that validates instead.
+
+    Raises:
+        StoreNotFoundError: The split that was asked for has not been extracted.
+    """
     # the newest stores of a name may be of other data by now
     if data.opened is None:
         data = DatasetQuery.of_trained(None, describe_pair(stores), home=home, options=None)

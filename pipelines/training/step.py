@@ -129,7 +129,7 @@ class TrainStep:
 
     def __init__(
         self,
-        trained: TrainingModules,
+        trained: TrainingModules[Adapter, Objective],
         options: TrainOptions,
         *,
         sides: Sides,

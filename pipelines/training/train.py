@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from ...adapters.preset import preset_of
+from ...adapters.preset import JOINT, kind_of, preset_of
 from ...featcache.config import Table, build, to_table, without_none
 from ...featcache.errors import SpecError
 from ...featcache.known_datasets import version_of
@@ -14,6 +14,9 @@ from ..inputs.store_selection import recorded_pair
 from ..inputs.unpaired_stores import recorded_unpaired
 from ..runs import run_folder
 from ..runs.provenance import command_of, describe_encoders, describe_pair, describe_unpaired
+from .joint_plan import PRESET_KEYS as JOINT_KEYS
+from .joint_plan import resolve as resolve_joint
+from .joint_spec import TrainJointSpec
 from .options import PRESET_KEYS, TrainOptions, TrainPlan
 from .plan import HOLDOUT, resolve
 from .spec import TrainReport, TrainSpec
@@ -30,8 +33,9 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     if Launch.of_environment().is_first:
         run_folder.check_name(spec.home, spec.name)
     plan = resolve(spec, progress)
-    label = spec.fusion or preset_of(spec.preset, spec.fusion).replace("/", "-")
-    resolved = _run_toml(spec, plan)
+    preset = preset_of(spec.preset, spec.fusion)
+    label = spec.fusion or preset.replace("/", "-")
+    resolved = _run_toml(spec, plan, preset)
     if spec.seeds is not None:
         _require_seeds_matter(plan)
     # imports torch, for seconds; a mistake is reported without it
@@ -39,6 +43,38 @@ def run(spec: TrainSpec, progress: Progress = SILENT) -> TrainReport:
     from .members import fit_members
 
     return (fit if spec.seeds is None else fit_members)(
+        spec,
+        plan,
+        lambda: run_folder.new_run(spec.home, spec.name, label, spec=resolved),
+        resolved,
+        progress,
+    )
+
+
+def resolved_joint(spec: TrainJointSpec) -> Table:
+    """Return what `run.toml` of a joint training would hold, without training anything.
+
+    Raises:
+        LightalignError: The preset or the stores are not usable.
+    """
+    return _run_toml(spec, resolve_joint(spec), spec.preset)
+
+
+def run_joint(spec: TrainJointSpec, progress: Progress = SILENT) -> TrainReport:
+    """Train a joint adapter and write its run folder.
+
+    Raises:
+        LightalignError: The preset, the stores or the loss are not usable.
+    """
+    if Launch.of_environment().is_first:
+        run_folder.check_name(spec.home, spec.name)
+    plan = resolve_joint(spec, progress)
+    resolved = _run_toml(spec, plan, spec.preset)
+    label = spec.preset.replace("/", "-")
+    # imports torch, for seconds; a mistake is reported without it
+    from .fit import fit
+
+    return fit(
         spec,
         plan,
         lambda: run_folder.new_run(spec.home, spec.name, label, spec=resolved),
@@ -59,7 +95,9 @@ def _require_seeds_matter(plan: TrainPlan) -> None:
         raise SpecError("--seeds trains in one process: run it without torchrun")
 
 
-def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) -> TrainReport:
+def resume(
+    home: Path, run: str, *, device: str, progress: Progress = SILENT, joint: bool = False
+) -> TrainReport:
     """Resume a training that was stopped, after its last whole epoch.
 
     On a CPU its weights end with the same bytes as if it had never been stopped.
@@ -69,6 +107,7 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
         run: Name or folder of the run.
         device: `auto`, `cpu` or `cuda`.
         progress: Receives notes and the progress.
+        joint: Whether the run is of a joint adapter, or else of one that aligns two sides.
 
     Raises:
         RunNotFoundError: There is no such run, or it has finished.
@@ -82,6 +121,12 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
         # asked again: the run may have finished before it was locked
         run_folder.find_unfinished(home, str(folder))
         table = run_folder.read_spec(folder)
+        is_joint = kind_of(table, where=str(folder / run_folder.SPEC)) == JOINT
+        if is_joint != joint:
+            raise SpecError(
+                f"{folder.name} is a run of the other kind: "
+                f"`{run_folder.resumption(folder, home)}` goes on with it"
+            )
         # earlier versions had one process and did not say so
         count = table.setdefault("processes", 1)
         if count != launch.count:
@@ -93,13 +138,14 @@ def resume(home: Path, run: str, *, device: str, progress: Progress = SILENT) ->
         from .fit import fit
         from .members import fit_members
 
-        go_on = fit if spec.seeds is None else fit_members
-        return go_on(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
+        if isinstance(spec, TrainJointSpec) or spec.seeds is None:
+            return fit(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
+        return fit_members(spec, plan, lambda: nullcontext(folder), table, progress, is_begun=True)
 
 
 def _as_begun(
     table: Table, folder: Path, *, home: Path, device: str, progress: Progress
-) -> tuple[TrainSpec, TrainPlan]:
+) -> tuple[TrainSpec | TrainJointSpec, TrainPlan]:
     """Return what a run was asked for and what that meant then, as its `run.toml` says.
 
     Raises:
@@ -107,14 +153,17 @@ def _as_begun(
         StoreNotFoundError: A store that it is trained on is not there.
     """
     where = str(folder / run_folder.SPEC)
-    missing = {"command", "towers", "objective", "train", "stores"} - set(table)
+    is_joint = kind_of(table, where=where) == JOINT
+    modules = {"towers", "joint", "heads"} if is_joint else {"towers"}
+    missing = {"command", "objective", "train", "stores", *modules} - set(table)
     if missing or "protocol" in table:
         reason = "it is a fine-tuning" if not missing else f"{where} lacks {sorted(missing)}"
         raise SpecError(
             f"run {folder.name} cannot go on, {reason}: remove it by `{run_folder.removal(folder)}`"
         )
     command = {**table["command"], "home": str(home), "device": device}
-    spec = build(TrainSpec, command, where=f"{where} [command]")
+    spec_class: type[TrainSpec | TrainJointSpec] = TrainJointSpec if is_joint else TrainSpec
+    spec = build(spec_class, command, where=f"{where} [command]")
     options = build(TrainOptions, table["train"], where=f"{where} [train]")
     encoders = table.get("encoders", {})
     recorded = table["stores"]
@@ -127,7 +176,8 @@ def _as_begun(
     unpaired = None
     if UNPAIRED in recorded:
         unpaired = recorded_unpaired(home, recorded[UNPAIRED], run=folder.name, encoders=encoders)
-    parts = {key: value for key, value in table.items() if key in PRESET_KEYS}
+    keys = JOINT_KEYS if is_joint else PRESET_KEYS
+    parts = {key: value for key, value in table.items() if key in keys}
     progress.note(f"training on {stores.dataset}/{stores.split}, as it was begun")
     plan = TrainPlan(
         table=parts,
@@ -140,7 +190,7 @@ def _as_begun(
     return spec, plan
 
 
-def _run_toml(spec: TrainSpec, plan: TrainPlan) -> Table:
+def _run_toml(spec: TrainSpec | TrainJointSpec, plan: TrainPlan, preset: str) -> Table:
     """Return the content of `run.toml`, in which nothing is a default any more.
 
     It is as the file gives it back, so that the report of a training that was stopped is the same
@@ -158,7 +208,7 @@ def _run_toml(spec: TrainSpec, plan: TrainPlan) -> Table:
     version = version_of(spec.home, plan.stores.dataset, plan.stores.split, plan.stores.source)
     table = {
         **{key: value for key, value in plan.table.items() if key != "train"},
-        "preset": preset_of(spec.preset, spec.fusion),
+        "preset": preset,
         "seed": spec.seed,
         "processes": Launch.of_environment().count,
         "command": command,

@@ -116,7 +116,7 @@ def both(**slots):
         (
             both(p={**PROJECT, "size": 4}),
             SpecError,
-            r"\[towers.both\].p \(linear\): unknown key 'size'; known: \['bias', 'out'\]",
+            r"\[towers.both\].p \(linear\): unknown key 'size'; known: \['bias', 'out', 'spread'\]",
         ),
         (
             both(p={"part": "linear", "per_modality": True}),

@@ -10,7 +10,7 @@ from lightalign.adapters import checkpoint
 from lightalign.adapters.adapter import build_adapter, outline_adapter
 from lightalign.adapters.checkpoint import load_adapter, save_adapter
 from lightalign.adapters.objective import build_objective
-from lightalign.adapters.preset import list_presets, read_preset
+from lightalign.adapters.preset import DUAL, list_presets, read_preset
 from lightalign.featcache import config, documents
 from lightalign.featcache.errors import (
     LightalignError,
@@ -208,7 +208,9 @@ def test_an_adapter_that_memory_cannot_hold_is_refused():
         build_adapter(towers, widths={Modality.IMAGE: 8, Modality.TEXT: 8}, seed=0)
 
 
-@pytest.mark.parametrize("name", [name for name in list_presets() if "towers" in read_preset(name)])
+@pytest.mark.parametrize(
+    "name", [name for name in list_presets(DUAL) if "towers" in read_preset(name)]
+)
 def test_an_outline_has_the_names_and_shapes_of_the_adapter(name):
     widths = {Modality.IMAGE: 64, Modality.TEXT: 64}
     towers = read_preset(name)["towers"]

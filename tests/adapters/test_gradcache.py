@@ -9,7 +9,7 @@ from torch.nn import functional
 from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.gradcache import backward_in_chunks
 from lightalign.adapters.objective import OBJECTIVES, PairBatch, TeacherFeatures, build_objective
-from lightalign.adapters.preset import list_presets, read_preset
+from lightalign.adapters.preset import DUAL, list_presets, read_preset
 from lightalign.featcache.config import apply_overrides
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
@@ -18,7 +18,7 @@ from ..helpers import slow
 
 IMAGES, TEXTS = 6, 9
 NOTHING_TO_TRAIN = ["asif"]
-CASES = [(name, None) for name in list_presets() if name not in NOTHING_TO_TRAIN]
+CASES = [(name, None) for name in list_presets(DUAL) if name not in NOTHING_TO_TRAIN]
 CASES += [("linear", objective) for objective in OBJECTIVES.names()]
 
 BRIDGE = ("bridge.layers=2", "bridge.out=96", "bridge.feedforward=96", "head.hidden=96")

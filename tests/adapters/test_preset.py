@@ -11,6 +11,7 @@ from lightalign.adapters import preset as presets
 from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.objective import build_objective
 from lightalign.adapters.preset import (
+    DUAL,
     for_sides,
     list_fusions,
     list_presets,
@@ -31,7 +32,7 @@ def test_presets_are_listed_by_path_without_suffix():
     assert list_presets() == sorted(list_presets())
 
 
-@pytest.fixture(scope="module", params=list_presets())
+@pytest.fixture(scope="module", params=list_presets(DUAL))
 def built(request):
     """Return name, table and adapter of a preset, whose building is most of what tests take."""
     preset = read_preset(request.param)
@@ -56,7 +57,7 @@ def test_preset_has_the_trainable_parameters_that_its_source_has(built):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in list_presets() if "both" in read_preset(name)["towers"]]
+    "name", [name for name in list_presets(DUAL) if "both" in read_preset(name)["towers"]]
 )
 def test_preset_aligns_two_text_encoders_with_as_many_parameters(name):
     """Both architectures are one: two heads and two context vectors, whatever the sides are."""
@@ -147,7 +148,7 @@ def batch_of(preset, widths, seed=0):
 
 PADDING_COUNTS = [
     name
-    for name in list_presets()
+    for name in list_presets(DUAL)
     if name.startswith(("lightcrl/", "oneencoder/")) and not name.endswith("-corrected")
 ]
 

@@ -6,7 +6,7 @@ import torch
 from lightalign.adapters.adapter import build_adapter, count_parameters
 from lightalign.adapters.checkpoint import load_adapter, save_adapter
 from lightalign.adapters.objective import build_objective
-from lightalign.adapters.preset import for_streams, list_presets, read_preset
+from lightalign.adapters.preset import DUAL, for_streams, list_presets, read_preset
 from lightalign.adapters.steps.join import Join
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import PooledTokens, StreamTokens, Tokens
@@ -192,7 +192,7 @@ def test_a_shared_slot_that_meets_two_widths_names_the_option():
         build_adapter({"both": tower}, widths=WIDTHS, seed=0)
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", list_presets(DUAL))
 def test_a_preset_is_as_before_with_one_stream_and_takes_two_or_says_that_it_does_not(name):
     preset = read_preset(name)
     one = for_streams(preset, {IMAGE: 1, TEXT: 1}, name=name)
@@ -210,7 +210,7 @@ def test_a_preset_is_as_before_with_one_stream_and_takes_two_or_says_that_it_doe
 
 
 def test_our_own_presets_take_several_streams():
-    ours = {name for name in list_presets() if name.startswith("lightalign/")} | {"linear"}
+    ours = {name for name in list_presets(DUAL) if name.startswith("lightalign/")} | {"linear"}
     for name in ours:
         preset = read_preset(name)
         assert for_streams(preset, {IMAGE: 2, TEXT: 3}, name=name) == preset

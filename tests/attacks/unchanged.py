@@ -54,7 +54,7 @@ PRESETS = {  # of each family one or two, and what makes them small
 }
 # what differs with time: values by name, and lines with a speed
 VOLATILE = re.compile(r"free_bytes$|seconds|^runs .*\.bytes$|\.files\.|^home verified/")
-SPEED = re.compile(r"\d/s, | images/s, ")
+SPEED = re.compile(r"\d/s, | (?:images|pairs)/s, ")
 SOLVED = sets("towers.both.project.out=16")
 
 

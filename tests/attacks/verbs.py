@@ -16,6 +16,11 @@ _CLASSES = ("extract", *_FOLDER, "--encoder", "toy-image", "--precision", "float
 _TABLE = ("--data", "text-pair-table={data}/pairs.csv")
 _PAIRS = ("extract", *_TABLE, "--encoder", "toy-text", "--precision", "float32")
 _TRAIN = ("train-adapter", "--preset", "linear", "--data", "shapes", "--set", "train.epochs=3")
+_JOINT = (
+    *("train-joint", "--preset", "vle/small", "--data", "shapes", "--set", "train.epochs=3"),
+    *("--set", "joint.fuse.layers=1", "--set", "joint.fuse.feedforward=32"),
+    *("--set", "towers.both.project.out=16"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +115,22 @@ VERBS = (
     ),
     Verb(name="train", stage="both", command=(*_TRAIN, "--name", "a"), goes_on=_RESUME),
     Verb(name="resume", stage="stopped", command=_RESUME, is_fast=False),
+    Verb(
+        name="train joint",
+        stage="both",
+        command=(*_JOINT, "--name", "a"),
+        goes_on=("train-joint", "--resume", "a"),
+        seconds=0.5,
+        is_fast=False,
+    ),
+    Verb(
+        name="train joint, hard pairs",
+        stage="trained",
+        command=(*_JOINT, "--negatives-from", "a", "--name", "b"),
+        goes_on=("train-joint", "--resume", "b"),
+        seconds=0.5,
+        is_fast=False,
+    ),
     Verb(
         name="fine-tune",
         stage="classes",

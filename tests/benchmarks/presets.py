@@ -31,7 +31,7 @@ from _runs import (
     trained,
 )
 
-from lightalign.adapters.preset import list_presets
+from lightalign.adapters.preset import DUAL, list_presets
 from lightalign.featcache.config import fingerprint
 from lightalign.pipelines.planning import dry_run
 from lightalign.pipelines.runs import run_folder
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--home", type=Path, help="keeps stores and runs")
     # `as-is` compares what a pair of encoders already shares; these two share nothing
-    all_presets = [name for name in list_presets() if name != "as-is"]
+    all_presets = [name for name in list_presets(DUAL) if name != "as-is"]
     parser.add_argument("--presets", nargs="+", default=[*all_presets, "fusion:cross_attn"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limit", type=float, default=10.0, help="minutes of one training")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightalign.featcache.string_array import Strings
+from lightalign.featcache.string_array import GrowingStrings, Strings
 
 
 @pytest.mark.parametrize("strings", [[], ["a", "", "bc"], ["é", "a\udce9b", "", "日本"]])
@@ -21,3 +21,18 @@ def test_strings_are_a_sequence_of_what_they_were_made_of(strings):
 
 def test_where_strings_end_counts_for_equality():
     assert Strings.of(["ab", "c"]) != Strings.of(["a", "bc"])
+
+
+@pytest.mark.parametrize("strings", [[], ["a", "", "bc"], ["é", "a\udce9b", "", "日本"]])
+def test_strings_that_come_one_by_one_are_the_same(strings):
+    growing = GrowingStrings()
+    for count, string in enumerate(strings):
+        assert growing.strings() == Strings.of(strings[:count])
+        growing.append(string)
+    assert len(growing) == len(strings)
+    growing.extend(strings)
+    growing.extend([])
+    assert growing.strings() == Strings.of([*strings, *strings])
+    growing = GrowingStrings()
+    growing.extend(strings)
+    assert growing.strings() == Strings.of(strings)

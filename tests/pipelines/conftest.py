@@ -1,5 +1,6 @@
 """A small home folder, extracted with the toy encoders."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,21 @@ from lightalign.pipelines.extraction.reports import ExtractReport
 from lightalign.pipelines.extraction.spec import ExtractSpec
 from lightalign.pipelines.ranking import index_tuning
 
+from .question_tables import write_questions
+
 SCENES = {"train": 24, "val": 8, "test": 8, "size": 64}
+SMALL_JOINT = (
+    "joint.fuse.layers=1",
+    "joint.fuse.feedforward=32",
+    "joint.fuse.dropout=0.0",
+    "joint.fuse.spread=0.3",
+    "towers.both.project.out=32",
+    "towers.both.project.spread=0.5",
+    "heads.itm.spread=0.5",
+    "train.epochs=2",
+    "train.batch_size=16",
+    "train.learning_rate=3e-3",
+)
 # enough training images to rank encoders by
 MANY_SCENES = {"train": 96, "val": 8, "test": 8, "size": 32}
 GRADED = "captions\tMSRvid\t2012\t{n:04}\t{grade}\ta {n} dog runs\tthe man number {n}"
@@ -64,7 +79,83 @@ def home(toy_home, tmp_path):
     return tmp_path / "h"
 
 
+def extract_questions(place: Path, **changes) -> Path:
+    """Return a home with the features of `write_questions`."""
+    table = write_questions(place / "pictures", **changes)
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(place / "home", encoder, data=f"vqa-table={table}", source={})
+    return place / "home"
+
+
+@pytest.fixture(scope="session")
+def toy_questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with stores of questions about pictures of one colour; read only."""
+    return extract_questions(tmp_path_factory.mktemp("toy-questions"))
+
+
+@pytest.fixture
+def questions(toy_questions, tmp_path):
+    """Return a home with the stores of questions and no run yet."""
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "features").symlink_to(toy_questions / "features")
+    return tmp_path / "q"
+
+
 @pytest.fixture
 def untried(monkeypatch):
     """Have encoders not be tried on anything when they are loaded, where a test counts calls."""
     monkeypatch.setattr(probe, "require_repeatable", lambda encoder: None)
+
+
+@pytest.fixture(scope="session")
+def matching_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with a dual run `dual` and a joint run `joint` on other features; read only.
+
+    The joint run reads a grid of four tokens of each image, the dual one the mean of all.
+    """
+    home = tmp_path_factory.mktemp("matching-home")
+    extract_toy(home, "toy-image", features=("mean", "grid:2x2"))
+    extract_toy(home, "toy-text", features=("mean", "tokens"))
+    train_matching(home)
+    return home
+
+
+def train_matching(home: Path) -> None:
+    """Train both runs of `matching_home`; the joint one begins with scores that differ."""
+    from lightalign.pipelines.training import train
+    from lightalign.pipelines.training.joint_spec import TrainJointSpec
+    from lightalign.pipelines.training.spec import TrainSpec
+
+    train.run(
+        TrainSpec(
+            home=home,
+            preset="linear",
+            data="shapes",
+            image_features=("mean",),
+            text_features=("mean",),
+            overrides=("train.epochs=1", "train.batch_size=8"),
+            device="cpu",
+            name="dual",
+        )
+    )
+    train.run_joint(
+        TrainJointSpec(
+            home=home,
+            preset="vle/small",
+            data="shapes",
+            image_features="grid:2x2",
+            negatives_from="dual",
+            overrides=SMALL_JOINT,
+            device="cpu",
+            name="joint",
+        )
+    )
+
+
+@pytest.fixture
+def matching(matching_home: Path, tmp_path: Path) -> Path:
+    """Return a copy of `matching_home` whose runs a test may change."""
+    (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "features").symlink_to(matching_home / "features")
+    shutil.copytree(matching_home / "runs", tmp_path / "h" / "runs")
+    return tmp_path / "h"

@@ -33,6 +33,7 @@ COMMANDS = (  # each one is run once before it is run where rights are missing: 
     "report a",
     "train-adapter --resume a",
     "train-adapter --name a --preset linear",
+    "train-joint --name a --preset vle/small",
     EXTRACT,
     "cache rm TEXTS --force",
 )

@@ -12,11 +12,21 @@ from ..pipelines.conftest import extract_toy
 
 COMMANDS = (
     *("cache ls", "cache verify", "cache repair", "cache info x", "cache rm x", "cache explain x"),
-    *("runs list", "runs show x", "runs rm x", "search x y", "report x", "index", "retrieve"),
+    *(
+        "runs list",
+        "runs show x",
+        "runs rm x",
+        "search x y",
+        "match x y z",
+        "report x",
+        "index",
+        "retrieve",
+    ),
     *("train-adapter", "extract --encoder toy-text --data shapes", "zero-shot --data cifar10"),
     *("probe --data cifar10", "fine-tune --data cifar10", "quickstart"),
     *("similarity --data stsb", "rank-encoders --data shapes", "export x --to onnx --output y"),
     *("cache export x y", "train-adapter --resume x", "train-adapter --dry-run"),
+    *("train-joint", "train-joint --resume x", "train-joint --dry-run"),
 )
 
 

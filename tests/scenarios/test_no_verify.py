@@ -43,6 +43,10 @@ def store(home: Path) -> str:
 CLASSES = ["--data", "image-folder"]
 VERBS = {
     "train-adapter": ["train-adapter", *ONE_EPOCH, "--name", "new"],
+    "train-joint": [
+        *("train-joint", "--preset", "vle/small", "--name", "new", "--data", "shapes"),
+        *("--set", "train.epochs=1", "--set", "joint.fuse.layers=1"),
+    ],
     "fine-tune": ["fine-tune", "first", *CLASSES, "--name", "new", "--set", "epochs=1"],
     "index": ["index", "first"],
     "retrieve": ["retrieve", "first"],
@@ -54,6 +58,7 @@ VERBS = {
 }
 REPORTS = {
     "train-adapter": "runs/new/report.json",
+    "train-joint": "runs/new/report.json",
     "fine-tune": "runs/new/report.json",
     "index": "runs/first/index/*/index.json",
 }

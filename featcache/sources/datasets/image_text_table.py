@@ -22,7 +22,7 @@ from ..tables.row_ledger import of_one_value
 from ..tables.table import Table, TableFormat, open_table
 from ..tables.table_files import Cells, find_table
 from ..tables.table_images import ImageRow, TableImages
-from ..tables.text_files import Row, captions_of, text_of
+from ..tables.text_files import Row, captions_of
 
 # names of classes that are read as captions where nothing else may hold them, as they once were:
 # a dataset that is remembered so stays what it was
@@ -171,25 +171,15 @@ def _read_rows(table: Table, images: TableImages, columns: _Columns) -> list[Ima
     rows = []
     id_column = images.id_column
     for place, cells in table.read([columns.image, *columns.captions, columns.split, id_column]):
-        image = images.name_in(cells)
         try:
-            name, captions = _path(image, columns), _captions(cells, columns)
+            row = images.row_of(place, cells)
+            captions = _captions(cells, columns)
             split = table.split_of(cells, columns.split)
         except ValueError as error:
             table.ledger.skip(place, str(error))
             continue
-        item_id = None if id_column is None else cells.get(id_column)
-        id_text = "" if item_id is None else str(item_id).strip()
-        rows.append(ImageRow(place, name, captions, split, id_text))
+        rows.append(row._replace(value=captions, split=split))
     return rows
-
-
-def _path(image: object, columns: _Columns) -> str:
-    path = text_of(image).strip() if isinstance(image, str) else ""
-    if not path:
-        problem = f"column {columns.image!r} must hold the path of an image, found {image!r:.80}"
-        raise ValueError(problem)
-    return path
 
 
 def _captions(cells: Cells, columns: _Columns) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from .parquet import StoredPicture
 from .picture_places import PicturePlaces
 from .table import Table
 from .table_files import Cells
+from .text_files import text_of
 
 _BY_PATH = "ids are the image paths"
 
@@ -70,6 +71,24 @@ class TableImages:
         name = f"{image.file}\0{image.row}"
         self._stored[name] = image
         return name
+
+    def row_of(self, place: str, cells: Cells) -> ImageRow:
+        """Return a row by the image that it names or holds, without what it says of that.
+
+        Args:
+            place: Where the row stands, such as `line 7`.
+            cells: Its cells.
+
+        Raises:
+            ValueError: The cell of the image is neither a path nor holds an image.
+        """
+        image = self.name_in(cells)
+        name = text_of(image).strip() if isinstance(image, str) else ""
+        if not name:
+            problem = f"column {self._column!r} must hold the path of an image, found {image!r:.80}"
+            raise ValueError(problem)
+        item_id = None if self.id_column is None else cells.get(self.id_column)
+        return ImageRow(place, name, None, None, "" if item_id is None else str(item_id).strip())
 
     def is_stored(self, name: str) -> bool:
         """Return whether an image stands in the table."""

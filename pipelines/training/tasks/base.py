@@ -79,10 +79,12 @@ class Numbers:
     Attributes:
         best: The number that the kept weights are best in.
         curve: What a page plots over the epochs, or None.
+        counted: What a training reads so many of in a second, in the plural.
     """
 
     best: ClassVar[Best] = LOSS
     curve: ClassVar[Curve | None] = None
+    counted: ClassVar[str] = "images"
 
     def words(self, validation: Validated) -> str:
         """Return what the line of an epoch says: `validation loss 2.304, accuracy 31.000`."""

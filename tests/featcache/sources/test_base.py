@@ -1,9 +1,11 @@
 """Every dataset in each of its layouts, whatever it holds: the contract of a source."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from lightalign.featcache.answers import Answers
 from lightalign.featcache.errors import DatasetNotFoundError, UnknownNameError
 from lightalign.featcache.links import Links
 from lightalign.featcache.sources.base import Source, Split
@@ -12,11 +14,14 @@ from lightalign.featcache.types import IMAGE_TEXT, Item, Modality
 
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
+from .question_helpers import QUESTION_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, OTHER_TABLES, ids, opened, written
 
 TONE = Modality("tone")
+# fingerprint of `_Linked` split as it was before there were answers
+WITHOUT = "f80193dadc4bc0af687e2c244ff9a39f025ccb01a6e35fc8a5d9fcf089b3561b"
 TABLES = "image-text-table"
-EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}
+EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS, **QUESTION_LAYOUTS}
 EVERY_LAYOUT[TABLES] = [*LAYOUTS[TABLES], *OTHER_TABLES]
 CASES = [
     pytest.param(name, write, id=f"{name}-{write.__name__}")
@@ -121,3 +126,24 @@ def test_links_of_any_two_modalities_count_in_the_fingerprint(tmp_path):
     prints = {split: source.fingerprint(split) for split in source.splits()}
     assert prints["again"] == prints["own"]
     assert len(set(prints.values())) == len(prints) - 1
+
+
+def test_every_answer_counts_in_the_fingerprint_and_none_where_there_are_none(tmp_path):
+    linked = [("low", "a"), ("high", "b")]
+    answers = {
+        "red": Answers.of([["red", "blue"], ["2"]]),
+        "red again": Answers.of([["red", "blue"], ["2"]]),
+        "blue": Answers.of([["red", "blue"], ["2"]], ["blue", "2"]),
+        "cut otherwise": Answers.of([["red"], ["blue", "2"]], ["red", "2"]),
+        "typed": Answers.of([["red", "blue"], ["2"]], question_types=["which", "how many"]),
+        "answers typed": Answers.of([["red", "blue"], ["2"]], answer_types=["which", "how many"]),
+        "listed": Answers.of([["red", "blue"], ["2"]], vocabulary=["2", "blue", "red"]),
+    }
+    splits = {name: _Linked((TONE, Modality.TEXT), linked) for name in ("without", *answers)}
+    for name, of_split in answers.items():
+        splits[name].links = replace(splits[name].links, labels={"answers": of_split})
+    source = Source(tmp_path, splits)
+    prints = {split: source.fingerprint(split) for split in source.splits()}
+    assert prints["red"] == prints["red again"]
+    assert len(set(prints.values())) == len(prints) - 1
+    assert prints["without"] == WITHOUT

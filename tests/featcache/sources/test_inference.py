@@ -20,11 +20,19 @@ from lightalign.pipelines.inputs.original_dataset import open_there
 
 from .class_helpers import CLASS_LAYOUTS, write_class_folders
 from .graded_helpers import GRADED_LAYOUTS
+from .question_helpers import QUESTION_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS
 
+EVERY_LAYOUT = {
+    **LAYOUTS,
+    **FOLDER_LAYOUTS,
+    **CLASS_LAYOUTS,
+    **GRADED_LAYOUTS,
+    **QUESTION_LAYOUTS,
+}
 CASES = [
     pytest.param(name, write, id=f"{name}-{write.__name__}")
-    for name, writers in {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS}.items()
+    for name, writers in EVERY_LAYOUT.items()
     for write in writers
     if name != "shapes"
 ]

@@ -13,7 +13,7 @@ from lightalign.featcache.store.stored_types import SCALES, dequantise
 from lightalign.featcache.tokens import Tokens
 from lightalign.pipelines.exporting.towers import WholeTower
 from lightalign.pipelines.extraction.shard_rows import ShardRows
-from lightalign.pipelines.runs.embedder import EncoderView
+from lightalign.pipelines.runs.run_encoders import EncoderView
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightalign.featcache import atomic_files
+from lightalign.featcache.answers import Answers
 from lightalign.featcache.errors import StoreCorruptError
 from lightalign.featcache.links import Links, compact
 from lightalign.featcache.store.catalog import arrays_path, read_pairs, write_pairs
@@ -34,6 +37,14 @@ FORMS = {
     "without_marks": PLAIN,
     "without_name": PLAIN,
 }
+
+
+ANSWERS = Answers.of(
+    [["rot", "dunkelrot"], ["2"], ["grün"]],
+    question_types=["what", "how many", "what"],
+    vocabulary=["2", "grün"],
+)
+ANSWERED = replace(PLAIN, labels={"answers": ANSWERS})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -82,6 +93,106 @@ def test_arrays_of_another_type_or_shape_or_beyond_the_items_are_refused(name, a
     arrays[name] = array
     with pytest.raises(ValueError, match=message):
         from_arrays(arrays, names)
+
+
+def test_answers_are_strings_one_after_the_other_and_where_those_of_each_question_end():
+    arrays, _ = to_arrays(ANSWERED)
+    assert arrays["answers.ends"].tolist() == [2, 3, 4]
+    assert arrays["answers.given"].tobytes().decode() == "rotdunkelrot2grün"
+    assert arrays["answers.given.ends"].tolist() == [3, 12, 13, 18]
+    assert arrays["answers.chosen"].tobytes().decode() == "rot2grün"
+    assert arrays["answers.vocabulary.ends"].tolist() == [1, 6]
+    assert "answers.answer_types" not in arrays
+    assert ANSWERS.of_question(0) == ["rot", "dunkelrot"]
+    assert ANSWERS.of_question(2) == ["grün"]
+
+
+def test_answers_are_written_and_read_again(tmp_path):
+    write_pairs(path := tmp_path / "pairs--0.json", ANSWERED)
+    assert read_pairs(path) == ANSWERED
+    assert read_pairs(path) != PLAIN
+
+
+@given(data=st.data())
+def test_any_answers_come_back_from_their_arrays(data):
+    texts = st.text(max_size=4)
+    given_answers = data.draw(st.lists(st.lists(texts, min_size=1, max_size=4), max_size=5))
+    count = len(given_answers)
+    of_each = st.none() | st.lists(texts, min_size=count, max_size=count)
+    answers = Answers.of(
+        given_answers,
+        data.draw(of_each),
+        question_types=data.draw(of_each),
+        answer_types=data.draw(of_each),
+        vocabulary=data.draw(st.none() | st.lists(texts, max_size=3)),
+    )
+    ids = [f"q{number}" for number in range(count)]
+    links = Links.of({Modality.TEXT: ids}, labels={"answers": answers})
+    back = from_arrays(*to_arrays(links))
+    assert back == links
+    assert [back.answers.of_question(place) for place in range(count)] == given_answers
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("answers.ends", np.array([2, 2, 4]), "a question has no answer"),
+        ("answers.ends", np.array([2, 1, 4]), "a question has no answer"),
+        ("answers.ends", np.array([-1, 1, 4]), "a question has no answer"),
+        ("answers.ends", np.array([2, 3, 5]), "the answers and their ends contradict"),
+        ("answers.ends", np.array([2, 4]), "there are 3 chosen of 2 questions"),
+        ("answers.ends", np.array([2.0, 3.0, 4.0]), "is float64"),
+        ("answers.given.ends", np.array([3, 12, 13, 19]), "contradict one another"),
+        ("answers.given.ends", np.array([3, 12, 16, 18]), "answers.given end within a letter"),
+        ("answers.given", np.full(18, 0xFF, dtype=np.uint8), "can't decode"),
+        ("answers.chosen.ends", np.array([3, 9]), "there are 2 chosen of 3 questions"),
+        ("answers.question_types.ends", np.array([4, 16]), "2 question_types of 3 questions"),
+        ("answers.answer_types", np.zeros(1, np.uint8), "no array 'answers.answer_types.ends'"),
+        ("answers.vocabulary.ends", np.array([[1, 6]]), r"is int64\[1, 2\]"),
+    ],
+)
+def test_answers_that_contradict_one_another_are_refused(name, array, message):
+    arrays, names = to_arrays(ANSWERED)
+    with pytest.raises(ValueError, match=message):
+        from_arrays({**arrays, name: array}, names)
+
+
+@pytest.mark.parametrize("name", ["answers.ends", "answers.given", "answers.chosen.ends"])
+def test_a_missing_array_of_answers_is_named(name):
+    arrays, names = to_arrays(ANSWERED)
+    del arrays[name]
+    with pytest.raises(ValueError, match=f"there is no array '{name}'"):
+        from_arrays(arrays, names)
+
+
+def test_answers_to_other_questions_than_the_texts_are_refused():
+    fewer = Links.of({Modality.TEXT: ("a", "b")}, labels={"answers": ANSWERS})
+    with pytest.raises(ValueError, match="there are 3 questions with answers, not 2"):
+        to_arrays(fewer)
+    arrays, names = to_arrays(ANSWERED)
+    arrays |= to_arrays(Links.of({Modality.TEXT: ("a", "b")}))[0]
+    del arrays["pairs.image.text"]
+    with pytest.raises(ValueError, match="there are 3 questions with answers, not 2"):
+        from_arrays(arrays, names)
+
+
+def test_a_question_without_an_answer_is_no_question_of_answers():
+    with pytest.raises(ValueError, match="a question has no answer"):
+        Answers.of([["2"], []])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Answers.of([["rot"], ["dunkelrot", "2"], ["grün"]], ["rot", "2", "grün"]),
+        replace(ANSWERS, chosen=ANSWERS.question_types),
+        replace(ANSWERS, answer_types=ANSWERS.question_types),
+        replace(ANSWERS, vocabulary=None),
+    ],
+)
+def test_links_are_equal_only_if_all_of_their_answers_are(other):
+    assert replace(PLAIN, labels={"answers": other}) != ANSWERED
+    assert replace(ANSWERED) == ANSWERED
 
 
 def test_a_missing_array_is_named():

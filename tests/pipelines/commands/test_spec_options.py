@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from lightalign.featcache.config import check_set_keys
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.settings import fields_of
+from lightalign.pipelines.answering.ask_spec import AskSpec
+from lightalign.pipelines.answering.vqa_spec import VqaSpec
 from lightalign.pipelines.classification.fine_tune_spec import FineTuneOptions, FineTuneSpec
 from lightalign.pipelines.classification.probe_spec import ProbeOptions, ProbeSpec
 from lightalign.pipelines.classification.sgd_options import SgdOptions
@@ -21,11 +23,13 @@ from lightalign.pipelines.evaluation.rank_encoders_spec import RankSpec
 from lightalign.pipelines.evaluation.retrieve_spec import RetrieveSpec
 from lightalign.pipelines.exporting.export_spec import ExportSpec
 from lightalign.pipelines.extraction.spec import ExtractSpec
+from lightalign.pipelines.joint.match_spec import MatchSpec
 from lightalign.pipelines.planning.spec import PlanSpec
 from lightalign.pipelines.reports.report_spec import ReportSpec
 from lightalign.pipelines.search.build_index_spec import IndexSpec
 from lightalign.pipelines.search.search_spec import SearchSpec
 from lightalign.pipelines.similarity.similarity_spec import SimilaritySpec
+from lightalign.pipelines.training.joint_spec import TrainJointSpec
 from lightalign.pipelines.training.mixup import MixupOptions
 from lightalign.pipelines.training.options import TrainOptions
 from lightalign.pipelines.training.spec import TrainSpec
@@ -39,14 +43,18 @@ COMMANDS = {
 SPECS = {
     "extract": ExtractSpec,
     "train-adapter": TrainSpec,
+    "train-joint": TrainJointSpec,
     "plan": PlanSpec,
     "retrieve": RetrieveSpec,
     "index": IndexSpec,
     "search": SearchSpec,
+    "match": MatchSpec,
     "zero-shot": ZeroShotSpec,
     "probe": ProbeSpec,
     "fine-tune": FineTuneSpec,
     "similarity": SimilaritySpec,
+    "vqa": VqaSpec,
+    "ask": AskSpec,
     "rank-encoders": RankSpec,
     "report": ReportSpec,
     "export": ExportSpec,
@@ -55,6 +63,7 @@ SHARED = {"home", "device", "overrides", "no_verify", "as_json", "quiet", "help"
 BESIDE = {  # what a command has beside its Spec
     "extract": {"dry_run"},
     "train-adapter": {"dry_run", "resume", "same_text"},
+    "train-joint": {"dry_run", "resume"},
     "plan": {"batch_size", "chunk_size"},
 }
 SETTING = [
@@ -65,6 +74,10 @@ NEEDED = {
     "home": Path("home"),
     "data": "shapes",
     "query": "a red circle",
+    "run": "a-run",
+    "image": Path("photo.png"),
+    "question": "what is on the table?",
+    "texts": ("a red circle",),
     "to": "onnx",
     "output": Path("out"),
     "encoders": ("toy-image",),

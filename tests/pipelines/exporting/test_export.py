@@ -27,7 +27,7 @@ from lightalign.pipelines.exporting.towers import (
     padding_takes_part,
 )
 from lightalign.pipelines.extraction.exact import exact_commands
-from lightalign.pipelines.runs.embedder import EncoderView
+from lightalign.pipelines.runs.run_encoders import EncoderView
 from lightalign.pipelines.runs.run_folder import read_spec
 from lightalign.pipelines.training import train
 from lightalign.pipelines.training.spec import TrainSpec

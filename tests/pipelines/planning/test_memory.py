@@ -15,8 +15,10 @@ from lightalign.featcache.encoders.memory import LiveTensors
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import Modality
-from lightalign.pipelines.planning.memory import Allocations, StepMemory
-from lightalign.pipelines.planning.step import InputShape, PlannedStep
+from lightalign.pipelines.planning.allocations import Allocations
+from lightalign.pipelines.planning.memory import StepMemory
+from lightalign.pipelines.planning.planned import InputShape
+from lightalign.pipelines.planning.step import PlannedStep
 from lightalign.pipelines.training.options import TrainOptions
 
 from ...helpers import slow

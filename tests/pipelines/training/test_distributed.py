@@ -308,10 +308,15 @@ def vector(found: dict[str, np.ndarray], step: str) -> np.ndarray:
 
 
 @contextmanager
-def torchrun(home: Path, *arguments: str, through: tuple[str, ...] = ("-m", "lightalign.cli")):
+def torchrun(
+    home: Path,
+    *arguments: str,
+    through: tuple[str, ...] = ("-m", "lightalign.cli"),
+    verb: str = "train-adapter",
+):
     """Start two processes of the command, which end with the block at the latest."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", *through, "train-adapter", "--home", str(home)]
+    command += ["--nproc-per-node", "2", *through, verb, "--home", str(home)]
     command += ["--device", "cpu", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd="/", **pipes) as running:

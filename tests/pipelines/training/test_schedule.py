@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from transformers import get_linear_schedule_with_warmup
 
 from lightalign.pipelines.training.checkpoint import TrainingState
 from lightalign.pipelines.training.course import Course
@@ -15,6 +16,7 @@ from lightalign.pipelines.training.schedule import (
     cosine_with_warmup,
     follow_plateau,
     learning_rate_factor,
+    linear_with_warmup,
 )
 
 
@@ -27,8 +29,27 @@ def test_the_rate_rises_and_falls_as_worked_out():
     assert all(after <= before for before, after in pairwise(factors[2:]))
 
 
-def test_without_warmup_the_first_step_is_the_highest():
-    assert cosine_with_warmup(0, num_steps=5, warmup=0.0) == 1.0
+@pytest.mark.parametrize("schedule", [cosine_with_warmup, linear_with_warmup])
+def test_without_warmup_the_first_step_is_the_highest(schedule):
+    assert schedule(0, num_steps=5, warmup=0.0) == 1.0
+
+
+def test_a_straight_fall_is_as_worked_out():
+    """Ten steps, two of warm-up: 1/2, 1, then 8/8 down to 1/8."""
+    factors = [linear_with_warmup(step, num_steps=10, warmup=0.2) for step in range(10)]
+    assert factors == pytest.approx([0.5, 1.0, *(eighths / 8 for eighths in range(8, 0, -1))])
+
+
+def test_a_straight_fall_is_that_of_transformers():
+    """Its rise begins at 0, where a step would change nothing; ours is a step ahead in it."""
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    expected = get_linear_schedule_with_warmup(optimiser, 4, 40)
+    for step in range(40):
+        rate = optimiser.param_groups[0]["lr"]
+        ours = linear_with_warmup(step, num_steps=40, warmup=0.1)
+        assert ours == pytest.approx(rate + 1 / 4 if step < 4 else rate)
+        optimiser.step()
+        expected.step()
 
 
 def test_a_cosine_by_epochs_is_that_of_lavis():
@@ -48,6 +69,7 @@ def test_a_cosine_by_epochs_is_that_of_lavis():
     [
         ("cosine", 0.5 * (1 + math.cos(math.pi * 10 / 11))),
         ("cosine-epochs", 0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * 3 / 4))),
+        ("linear", 1 / 11),
         ("constant", 1.0),
         ("plateau", 0.8),
     ],

@@ -1,0 +1,1 @@
+"""One head a file; the file name is the `part` of an entry of `[heads]`."""

@@ -1,0 +1,156 @@
+"""The contract of a joint objective: logits of a head and labels of pairs in, a loss a pair out.
+
+Axis names: `n` pairs, `outputs` logits of a pair.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..featcache.errors import SpecError
+from ..featcache.registry import Registry
+from .options import read_options
+
+_WEIGHT = "weight"
+
+
+class JointObjective(nn.Module, ABC):
+    """Map the logits of a head and the labels of pairs to a loss a pair.
+
+    A subclass takes its options keyword-only, with types and defaults in the signature: its table
+    in `[objective]` names any of them, and `weight`.
+
+    Attributes:
+        head: Name in `[heads]` of the head whose logits it reads.
+        labels: Names of the labels that it needs.
+    """
+
+    head: ClassVar[str]
+    labels: tuple[str, ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " n"]:
+        """Return the loss of each pair, in nats and in float32 at least.
+
+        The mean over a batch is its loss, so that the losses of its parts add up to it exactly.
+        `labels` may hold others than it needs.
+        """
+
+
+JOINT_OBJECTIVES = Registry(
+    "joint objective",
+    f"{__package__}.joint_objectives",
+    Path(__file__).parent / "joint_objectives",
+    JointObjective,
+)
+
+
+@dataclass(frozen=True)
+class WeightedObjective:
+    """An objective and what its loss counts in the sum.
+
+    Attributes:
+        weight: Positive.
+        objective: The objective.
+    """
+
+    weight: float
+    objective: JointObjective
+
+
+class JointObjectives(nn.Module):
+    """Sum of the losses of several joint objectives, each times its weight.
+
+    Args:
+        weighted: The objectives by name.
+
+    Attributes:
+        weights: Weight of each, by name.
+        heads: Names of the heads that they read, each once.
+        labels: Names of the labels that they need, each once.
+    """
+
+    def __init__(self, weighted: Mapping[str, WeightedObjective]) -> None:
+        super().__init__()
+        self.weights = {name: each.weight for name, each in weighted.items()}
+        self.objectives = nn.ModuleDict({name: each.objective for name, each in weighted.items()})
+        objectives = [each.objective for each in weighted.values()]
+        self.heads = tuple(dict.fromkeys(each.head for each in objectives))
+        self.labels = tuple(dict.fromkeys(name for each in objectives for name in each.labels))
+
+    def forward(
+        self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]
+    ) -> dict[str, Float[Tensor, " n"]]:
+        """Return the loss of each pair under each objective, by name and without its weight.
+
+        Args:
+            logits: Logits of the same pairs, by head.
+            labels: Labels of the pairs, by name.
+        """
+        return {
+            name: objective(logits[objective.head], labels)
+            for name, objective in self.objectives.items()
+            if isinstance(objective, JointObjective)  # nothing else is among them
+        }
+
+    def total(self, losses: Mapping[str, Float[Tensor, " n"]]) -> Float[Tensor, " n"]:
+        """Return the loss of each pair: the sum over objectives, each times its weight.
+
+        Worked: weights 1 and 0.5, losses (2, 4) and (6, 2): (2 + 3, 4 + 1) = (5, 5).
+        """
+        first, *others = (self.weights[name] * loss for name, loss in losses.items())
+        return sum(others, start=first)
+
+
+def objective_weights(table: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weight of each objective that `[objective]` of a joint preset names.
+
+    Raises:
+        SpecError: It names none, an entry is no table, or a weight is no number above 0.
+        UnknownNameError: No joint objective has this name.
+    """
+    if not table:
+        raise SpecError(
+            f"[objective] must name joint objectives, such as itm = {{ weight = 1.0 }}; "
+            f"known: {JOINT_OBJECTIVES.names()}"
+        )
+    weights: dict[str, float] = {}
+    for name, entry in table.items():
+        JOINT_OBJECTIVES.load(name)
+        if not isinstance(entry, Mapping):
+            raise SpecError(
+                f"[objective].{name} must be a table such as {{ weight = 1.0 }}, found {entry!r}"
+            )
+        weight = entry.get(_WEIGHT, 1.0)
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise SpecError(f"[objective].{name}.weight must be above 0, found {weight!r}")
+        weights[name] = float(weight)
+    return weights
+
+
+def build_joint_objectives(table: Mapping[str, Any]) -> JointObjectives:
+    """Build the objectives that `[objective]` of a joint preset names, each with its options.
+
+    Raises:
+        SpecError: See `objective_weights`, or an option is unknown, missing or wrong.
+        UnknownNameError: No joint objective has this name.
+    """
+    weighted: dict[str, WeightedObjective] = {}
+    for name, weight in objective_weights(table).items():
+        part = JOINT_OBJECTIVES.load(name)
+        options = {key: value for key, value in table[name].items() if key != _WEIGHT}
+        arguments = read_options(part, options, where=f"[objective].{name}")
+        weighted[name] = WeightedObjective(weight, part(**arguments))
+    return JointObjectives(weighted)

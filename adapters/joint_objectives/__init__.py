@@ -1,0 +1,1 @@
+"""One joint objective a file; the file name is its key in `[objective]` of a joint preset."""

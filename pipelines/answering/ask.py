@@ -1,0 +1,85 @@
+"""Answer a question about an image by a joint run: its frozen encoders, then its adapter."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from ...adapters.preset import JOINT
+from ...featcache.errors import SpecError
+from ...featcache.home import expanded
+from ...featcache.types import Modality
+from ..common.progress import SILENT, Progress
+from ..inputs.text_notes import TextReader
+from ..joint.match import check_image
+from ..joint.required_head import require_head
+from ..runs import run_folder
+from ..runs.joint_run import PairReader
+from ..training.joint.validation import probabilities_of
+from .ask_spec import AskReport, AskSpec
+from .predictions import top_answers
+
+
+def run(spec: AskSpec, progress: Progress = SILENT) -> AskReport:
+    """Answer one question about one image.
+
+    Raises:
+        RunNotFoundError: There is no such finished run.
+        SpecError: It answers no questions, or the image is not there.
+        LightalignError: The image cannot be read, or the encoders not be opened; see `Embedder`.
+    """
+    folder = run_folder.find_run(spec.home, spec.run, kind=JOINT)
+    image = expanded(spec.image)
+    check_image(image)
+    weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
+    reader = PairReader(folder, device=spec.device, weights=weights)
+    require_head(reader.joint.adapter, "answers", folder=folder, home=spec.home)
+    report = answer(reader, image, spec.question, top_k=spec.top_k)
+    for warning in report.warnings:
+        progress.note(warning)
+    return report
+
+
+def answer(
+    reader: PairReader, image: str | Path | bytes | Image.Image, question: str, *, top_k: int = 5
+) -> AskReport:
+    """Answer a question about an image.
+
+    Args:
+        reader: A joint run with the head `answers`.
+        image: A file, its content, or a picture.
+        question: The question; what is longer than the encoder reads is cut off.
+        top_k: Answers that are told, at least 1.
+
+    Raises:
+        SpecError: The run answers no questions, or the question is empty.
+        UnreadableItemError: The image cannot be read.
+        LightalignError: See `Embedder`.
+    """
+    vocabulary = reader.joint.require_answers(reader.folder)
+    if not question.strip() or top_k < 1:
+        raise SpecError("ask a question, and for one answer at least")
+    if isinstance(image, str | Path):
+        check_image(expanded(Path(image)))
+    name = str(image) if isinstance(image, str | Path) else "image"
+    (images,) = reader.encode([image], [name], Modality.IMAGE)
+    (texts,) = reader.encode([question], ["question"], Modality.TEXT)
+    logits = reader.logits({Modality.IMAGE: images, Modality.TEXT: texts}, "answers")[0]
+    recorded = run_folder.read_report(reader.folder).get("calibration", {})
+    kind = probabilities_of(reader.joint.objectives)
+    temperature = float(recorded.get("temperature", 1.0))
+    warnings = TextReader(reader.encoders.readings(Modality.TEXT)[0].encoder).warnings(question)
+    if not recorded:
+        warnings = [
+            *warnings,
+            "nothing validated the training, so the probabilities are not calibrated",
+        ]
+    told = top_answers(logits, vocabulary, kind=kind, temperature=temperature, top_k=top_k)
+    return AskReport(
+        run=reader.folder.name,
+        question=question,
+        image=name,
+        answers=[{"answer": word, "probability": probability} for word, probability in told],
+        calibrated=bool(recorded),
+        temperature=temperature,
+        warnings=tuple(warnings),
+    )

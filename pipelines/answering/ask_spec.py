@@ -1,0 +1,59 @@
+"""Request and report of one question about an image. Nothing here imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from ...featcache.errors import SpecError
+from ...featcache.settings import Setting, check_settings
+from ..common.shared_settings import Device, EncoderWeights, Home
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskSpec:
+    """Settings of one question about an image.
+
+    Attributes:
+        run: Name or folder of a finished run with the head `answers`.
+        image: File with the image.
+        question: The question.
+        top_k: Answers that are told.
+        weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+    """
+
+    home: Home
+    run: Annotated[str, Setting("Run that answers questions.", argument=True, needed=True)]
+    image: Annotated[Path, Setting("File with the image.", argument=True, needed=True)]
+    question: Annotated[str, Setting("Question about it.", argument=True, needed=True)]
+    top_k: Annotated[int, Setting("Answers to tell.", least=1, most=100_000)] = 5
+    weights: EncoderWeights = None
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.question.strip():
+            raise SpecError("the question is empty: ask something, such as 'what is on the table?'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskReport:
+    """Answers to one question.
+
+    Attributes:
+        run: Name of the run.
+        question: The question.
+        image: The file.
+        answers: Answers with their probabilities, the most probable first.
+        calibrated: Whether the probabilities have the temperature of a validation.
+        temperature: What logits were divided by.
+        warnings: What to know before they are believed.
+    """
+
+    run: str
+    question: str
+    image: str
+    answers: list[Mapping[str, Any]]
+    calibrated: bool
+    temperature: float
+    warnings: tuple[str, ...] = ()
