@@ -45,8 +45,8 @@ EXCUSED = {
             "lightalign extract --encoder dino-vits16 --data daquar",
             "lightalign extract --encoder distilbert --data daquar",
             (
-                "lightalign vqa --data daquar --preset lightalign/joint-small --preset oneencoder/vqa "
-                "--seeds 3"
+                "lightalign vqa --data daquar --preset lightalign/joint-small "
+                "--preset oneencoder/vqa --seeds 3"
             ),
             (
                 "lightalign vqa --data daquar --grid --preset oneencoder/vqa --image-encoder "
