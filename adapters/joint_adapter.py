@@ -24,7 +24,7 @@ from .building import check_memory, outlining, seeded
 from .head import Head, HeadInputs, build_head
 from .joint_objective import JOINT_OBJECTIVES, objective_weights
 from .joint_step import JointStep
-from .joint_tokens import Boxes, Joint, JointTokens
+from .joint_tokens import Boxes, Joint, JointTokens, blinded
 from .options import construct, split_part
 from .step import BankStep, FittedStep
 
@@ -45,6 +45,7 @@ class JointAdapter(nn.Module):
         steps: Joint steps by name, in order; the last one that pools decides what is pooled.
         heads: Heads by name, such as `itm`.
         num_answers: Answers of the list that the heads were built for, or None without one.
+        blind: Name of a side of which it sees one token of zeros, as a control; or empty.
 
     Attributes:
         widths: Features of one token of each side, those of all its streams together.
@@ -62,14 +63,21 @@ class JointAdapter(nn.Module):
         steps: Mapping[str, JointStep],
         heads: Mapping[str, Head],
         num_answers: int | None = None,
+        blind: str = "",
     ) -> None:
         super().__init__()
         self.towers = towers
+        self.blind = blind
         self.steps = nn.ModuleDict(steps)
         self.heads = nn.ModuleDict(heads)
         self.num_answers = num_answers
         self.widths, self.stream_widths = towers.widths, towers.stream_widths
         self.sides = _sides_of(towers.widths)
+        if blind and blind not in {side.value for side in self.sides}:
+            raise SpecError(
+                f"blind names a side, {' or '.join(side.value for side in self.sides)}, found "
+                f"{blind!r}"
+            )
         in_order = list(steps.values())
         self.token_width = in_order[-1].out_width
         self.pooled_width = _pooled_width(in_order)
@@ -98,10 +106,15 @@ class JointAdapter(nn.Module):
         """
         return self._fused(self._read(tokens, types or {}, boxes or {}))
 
+    def tokens_behind(self, tokens: Tokens, side: Side) -> Tokens:
+        """Return what the tower of a side makes of its tokens, or of a zero in their place."""
+        seen = blinded(tokens) if side.value == self.blind else tokens
+        return self.towers.tokens_after(seen, side)
+
     def fuse(self, behind: Mapping[Side, Tokens]) -> Joint:
         """Read row i of both sides together, for all i, of tokens that are behind their towers.
 
-        `towers.tokens_after` gives these: an item that is read with many others goes through its
+        `tokens_behind` gives these: an item that is read with many others goes through its
         tower once. Types are those that `forward` takes where it is told none.
         """
         default_types = dict(zip(reversed(self.sides), (0, 1), strict=True))
@@ -150,7 +163,7 @@ class JointAdapter(nn.Module):
         read, read_types = {}, {}
         default_types = dict(zip(reversed(self.sides), (0, 1), strict=True))
         for side in self.sides:
-            behind = self.towers.tokens_after(tokens[side], side)
+            behind = self.tokens_behind(tokens[side], side)
             of_side = self._types_of(side, behind, types.get(side), default_types[side])
             if side in boxes:
                 behind, of_side = self._with_boxes(side, behind, of_side, boxes[side])
@@ -316,6 +329,7 @@ def _assemble(
         steps=steps,
         heads={name: build_head(name, table["heads"][name], inputs) for name in heads_read(table)},
         num_answers=num_answers,
+        blind=str(table.get("blind", "")),
     )
 
 

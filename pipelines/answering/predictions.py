@@ -138,7 +138,6 @@ def predict(
         sides=IMAGE_TEXT,
         dtype=torch.float32,
         device=run.device,
-        blind=run.joint.blind,
     )
     first = asked.rows.first if images is None else images
     rows = JointRows(first, asked.rows.second, np.empty((0, 2), dtype=np.int64))

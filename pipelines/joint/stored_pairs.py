@@ -92,7 +92,7 @@ class StoredSide:
             starts, f"read {self.side.label}s", len(starts), unit="batches"
         ):
             tokens = self.reader.padded(rows[start : start + size]).to(self.device)
-            behind = self.adapter.towers.tokens_after(tokens, self.side)
+            behind = self.adapter.tokens_behind(tokens, self.side)
             values.append(behind.values[behind.mask].float().cpu().numpy())
             lengths.append(behind.mask.sum(dim=1).cpu().numpy())
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)

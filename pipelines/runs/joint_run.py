@@ -13,7 +13,6 @@ from jaxtyping import Float32
 from ...adapters.joint_adapter import JointAdapter
 from ...adapters.joint_checkpoint import load_joint_adapter
 from ...adapters.joint_objective import JointObjectives
-from ...adapters.joint_tokens import blinded
 from ...adapters.preset import JOINT
 from ...featcache.config import Table
 from ...featcache.errors import DivergedError, SpecError, StoreCorruptError
@@ -72,20 +71,15 @@ class LoadedJoint:
             vocabulary = AnswerVocabulary(tuple(answers), listed.get("normalise", True))
         return cls(adapter.to(device), objectives.to(device), table, vocabulary)
 
-    @property
-    def blind(self) -> str:
-        """Return the name of the side that it does not look at, or nothing."""
-        return str(self.table.get("blind", ""))
-
     def require_both_sides(self, folder: Path) -> None:
         """Pass if it looks at both sides.
 
         Raises:
             SpecError: It is a control that does not.
         """
-        if self.blind:
+        if blind := self.adapter.blind:
             raise SpecError(
-                f"run {folder.name} is a control that does not look at the {self.blind}, and "
+                f"run {folder.name} is a control that does not look at the {blind}, and "
                 "cannot say what belongs together: name another run"
             )
 
@@ -175,10 +169,7 @@ class PairReader:
         """
         if head not in self.joint.adapter.heads:
             raise no_head(self.folder, head, self.joint.adapter)
-        on_device = {
-            side: blinded(of_side) if side.value == self.joint.blind else of_side
-            for side, of_side in ((s, t.to(self.device)) for s, t in tokens.items())
-        }
+        on_device = {side: of_side.to(self.device) for side, of_side in tokens.items()}
         joint = self.joint.adapter(on_device)
         scores: np.ndarray = self.joint.adapter.logits(joint, [head])[head].float().cpu().numpy()
         if not np.isfinite(scores).all():

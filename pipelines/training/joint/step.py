@@ -12,7 +12,6 @@ from torch import Tensor
 from ....adapters.joint_adapter import JointAdapter
 from ....adapters.joint_batch import JointBatch
 from ....adapters.joint_objective import JointObjective, JointObjectives
-from ....adapters.joint_tokens import blinded
 from ....featcache.tokens import Tokens
 from ....featcache.types import Sides
 from ..distributed import ALONE, ProcessGroup
@@ -46,7 +45,6 @@ class JointForward:
         sides: What both sides are.
         dtype: Type of matrix products.
         device: Where the adapter is.
-        blind: Name of a side that is not looked at, or empty.
 
     Attributes:
         reads_wrong: Whether each objective reads wrong pairs, too, by its name.
@@ -60,10 +58,8 @@ class JointForward:
         sides: Sides,
         dtype: torch.dtype,
         device: torch.device,
-        blind: str = "",
     ) -> None:
         self.adapter = adapter
-        self.blind = blind
         self.objectives = objectives
         self.sides = sides
         self.dtype = dtype
@@ -112,10 +108,6 @@ class JointForward:
         pairs = JointBatch(dict(sides), torch.from_numpy(batch.pairs[numbers]), {})
         tokens = {
             side: _to_longest(of_side).to(self.device) for side, of_side in pairs.paired().items()
-        }
-        tokens = {
-            side: blinded(of_side) if side.value == self.blind else of_side
-            for side, of_side in tokens.items()
         }
         low = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=low):

@@ -80,8 +80,9 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         self._negatives = self._negatives_of(self.stores) if has_wrong else None
         if surroundings.processes.is_first:
             self._choose_validation(task, most_validated)
+        self._blind = {"blind": blind} if blind else {}
         self.trainable = build_joint_trainable(
-            plan.table,
+            {**plan.table, **self._blind},
             plan.options,
             widths=plan.stores.widths,
             num_answers=None if self.vocabulary is None else len(self.vocabulary),
@@ -89,7 +90,6 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             seed=surroundings.seed,
             device=self.device,
         )
-        self.blind = blind
         forward = self._forward(self.trainable.adapter, surroundings.dtype)
         # of float32 whatever the training has: weights are chosen by small differences
         self._at_rest = self._forward(self.trainable.adapter, torch.float32)
@@ -170,7 +170,6 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             sides=self.plan.stores.sides,
             dtype=dtype,
             device=self.device,
-            blind=self.blind,
         )
 
     @property
@@ -240,8 +239,6 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
     def save(self, folder: Path) -> None:
         """Save the adapter with its heads, and the answers that they tell apart."""
         table = self._table
-        if self.blind:
-            table["blind"] = self.blind
         if self.vocabulary is not None:
             table["answers"] = {
                 "listed": list(self.vocabulary.answers),
@@ -263,7 +260,7 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
 
     @property
     def _table(self) -> Table:
-        return {key: self.plan.table[key] for key in _TABLES}
+        return {**{key: self.plan.table[key] for key in _TABLES}, **self._blind}
 
     def report(self) -> dict[str, Any]:
         """Return how many images and pairs are trained on, and how many answers there are."""
