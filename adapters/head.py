@@ -20,7 +20,7 @@ from .options import construct, split_part
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What a head is built for.
+    """Sizes and sides that a head is built for.
 
     Attributes:
         pooled_width: Features of the vector of a row.

@@ -136,13 +136,13 @@ class JointAdapter(nn.Module):
         Raises:
             SpecError: It has no such head.
         """
-        wanted = list(self.heads) if names is None else list(names)
-        if missing := [name for name in wanted if name not in self.heads]:
+        asked = list(self.heads) if names is None else list(names)
+        if missing := [name for name in asked if name not in self.heads]:
             raise SpecError(
                 f"the joint adapter has no head {missing[0]!r}, its heads are {list(self.heads)}: "
                 "take a run that was trained with it"
             )
-        return {name: self.heads[name](joint) for name in wanted}
+        return {name: self.heads[name](joint) for name in asked}
 
     def _read(
         self,

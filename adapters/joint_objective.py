@@ -89,6 +89,15 @@ class JointObjectives(nn.Module):
         self.heads = tuple(dict.fromkeys(each.head for each in objectives))
         self.labels = tuple(dict.fromkeys(name for each in objectives for name in each.labels))
 
+    @property
+    def named(self) -> dict[str, JointObjective]:
+        """Return the objectives by name."""
+        return {
+            name: objective
+            for name, objective in self.objectives.items()
+            if isinstance(objective, JointObjective)  # nothing else is among them
+        }
+
     def forward(
         self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]
     ) -> dict[str, Float[Tensor, " n"]]:
@@ -100,8 +109,7 @@ class JointObjectives(nn.Module):
         """
         return {
             name: objective(logits[objective.head], labels)
-            for name, objective in self.objectives.items()
-            if isinstance(objective, JointObjective)  # nothing else is among them
+            for name, objective in self.named.items()
         }
 
     def total(self, losses: Mapping[str, Float[Tensor, " n"]]) -> Float[Tensor, " n"]:

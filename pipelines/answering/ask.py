@@ -14,9 +14,8 @@ from ..joint.match import check_image
 from ..joint.required_head import require_head
 from ..runs import run_folder
 from ..runs.joint_run import PairReader
-from ..training.joint.validation import probabilities_of
 from .ask_spec import AskReport, AskSpec
-from .predictions import top_answers
+from .predictions import Calibration, top_answers
 
 
 def run(spec: AskSpec, progress: Progress = SILENT) -> AskReport:
@@ -64,22 +63,27 @@ def answer(
     (images,) = reader.encode([image], [name], Modality.IMAGE)
     (texts,) = reader.encode([question], ["question"], Modality.TEXT)
     logits = reader.logits({Modality.IMAGE: images, Modality.TEXT: texts}, "answers")[0]
-    recorded = run_folder.read_report(reader.folder).get("calibration", {})
-    kind = probabilities_of(reader.joint.objectives)
-    temperature = float(recorded.get("temperature", 1.0))
+    trained = run_folder.read_report(reader.folder)
+    calibration = Calibration.of(trained, reader.joint.objectives)
     warnings = TextReader(reader.encoders.readings(Modality.TEXT)[0].encoder).warnings(question)
-    if not recorded:
+    if not calibration.is_measured:
         warnings = [
             *warnings,
             "nothing validated the training, so the probabilities are not calibrated",
         ]
-    told = top_answers(logits, vocabulary, kind=kind, temperature=temperature, top_k=top_k)
+    told = top_answers(
+        logits,
+        vocabulary,
+        kind=calibration.kind,
+        temperature=calibration.temperature,
+        top_k=top_k,
+    )
     return AskReport(
         run=reader.folder.name,
         question=question,
         image=name,
         answers=[{"answer": word, "probability": probability} for word, probability in told],
-        calibrated=bool(recorded),
-        temperature=temperature,
+        calibrated=calibration.is_measured,
+        temperature=calibration.temperature,
         warnings=tuple(warnings),
     )

@@ -3,6 +3,7 @@
 Axis names: `questions` questions of the split that have features, `answers` answers of the list.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
+from ...adapters.joint_objective import JointObjectives
 from ...featcache.types import IMAGE_TEXT
 from ..common.progress import SILENT, Progress
 from ..inputs.pairs import BatchRows, PairDataset
@@ -19,7 +21,7 @@ from ..runs.joint_run import JointRun
 from ..training.joint.answers import AnswerLabels, answers_of, questions_of
 from ..training.joint.batches import JointRows
 from ..training.joint.step import JointForward
-from ..training.joint.validation import answer_logits, probabilities
+from ..training.joint.validation import answer_logits, probabilities, probabilities_of
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,26 @@ class Predictions:
         return [self.vocabulary.answers[place] for place in self.best.tolist()]
 
 
-def calibration_of(run: JointRun) -> tuple[str, float]:
-    """Return what makes probabilities of a run's logits, and the temperature that divides them."""
-    recorded = run.trained.get("calibration", {})
-    learnt: dict[str, Any] = run.joint.table["objective"].get("answers", {})
-    usual = "softmax" if learnt.get("loss", "soft") == "single" else "sigmoid"
-    return recorded.get("probabilities", usual), float(recorded.get("temperature", 1.0))
+@dataclass(frozen=True)
+class Calibration:
+    """What makes probabilities of the logits of a run.
+
+    Attributes:
+        kind: `softmax` or `sigmoid`, as its objective has it.
+        temperature: What divides logits before.
+        is_measured: Whether a validation says it; else it is 1.
+    """
+
+    kind: str
+    temperature: float
+    is_measured: bool
+
+    @classmethod
+    def of(cls, trained: Mapping[str, Any], objectives: JointObjectives) -> "Calibration":
+        """Return that of a run by its report and its objectives."""
+        recorded = trained.get("calibration", {})
+        temperature = float(recorded.get("temperature", 1.0))
+        return cls(probabilities_of(objectives), temperature, bool(recorded))
 
 
 def predict(
@@ -141,13 +157,15 @@ def predict(
     )
     first = asked.rows.first if images is None else images
     rows = JointRows(first, asked.rows.second, np.empty((0, 2), dtype=np.int64))
-    kind, temperature = calibration_of(run)
+    calibration = Calibration.of(run.trained, run.joint.objectives)
     best = np.empty(len(asked), dtype=np.int64)
     confidence = np.empty(len(asked), dtype=np.float64)
     progress.start("answer questions", len(asked), unit="questions")
     for places, logits in answer_logits(forward, asked.stores, rows):
         best[places] = logits.argmax(axis=1)
-        confidence[places] = probabilities(logits, kind, temperature).max(axis=1)
+        confidence[places] = probabilities(logits, calibration.kind, calibration.temperature).max(
+            axis=1
+        )
         progress.advance(len(places))
     progress.finish()
     return Predictions(vocabulary, best, confidence)

@@ -99,7 +99,6 @@ class _Table:
         progress: Progress,
     ) -> None:
         self.spec = spec
-        self.data = data
         self.split = split
         self.wordnet = wordnet
         self.progress = progress
@@ -142,7 +141,7 @@ class _Table:
             self.rows[SHUFFLED] = self._measured(asked, others)
         self.rows[row.label] = self._measured(asked, [told for _, told in measured])
         if not row.is_control and not self.evaluation.failures:
-            self.evaluation.failures = self._failures(asked, measured[0][1])
+            self.evaluation.failures = self._failures(self.rows[row.label], measured[0][1])
 
     def _asked(self, joint: JointRun) -> AskedSplit:
         """Return the questions of the split, by the stores of a run, and check what it has seen."""
@@ -166,18 +165,17 @@ class _Table:
 
     def _measured(self, asked: AskedSplit, seeds: Sequence[Predictions]) -> _Row:
         """Return the row of the predictions of some seeds."""
-        scores, wups, confidences = [], [], []
-        for told in seeds:
-            # the list of another training is another one, as that of all labels of held-out images
-            targets = asked.targets(told.vocabulary)
-            scores.append(targets.scores_of(told.best))
-            wups.append(self._wups(asked, told.words))
-            confidences.append(told.confidence)
+        # the list of another training is another one, as that of all labels of held-out images
+        targets = [asked.targets(told.vocabulary) for told in seeds]
+        scores = [
+            of_seed.scores_of(told.best) for of_seed, told in zip(targets, seeds, strict=True)
+        ]
+        wups = [self._wups(asked, told.words) for told in seeds]
         return _Row(
             asked=asked,
-            targets=asked.targets(seeds[0].vocabulary),
+            targets=targets[0],
             scores=np.mean(scores, axis=0),
-            confidence=confidences[0],
+            confidence=seeds[0].confidence,
             by_seed=[100.0 * float(each.mean()) for each in scores],
             wups={name: np.mean([each[name] for each in wups], axis=0) for name in wups[0]},
         )
@@ -212,11 +210,11 @@ class _Table:
             for threshold in THRESHOLDS
         }
 
-    def _failures(self, asked: AskedSplit, told: Predictions) -> list[dict[str, Any]]:
-        """Return the questions that were answered wrongly with most confidence."""
-        scores = asked.targets(told.vocabulary).scores_of(told.best)
+    def _failures(self, row: _Row, told: Predictions) -> list[dict[str, Any]]:
+        """Return the questions that the first seed answered wrongly with most confidence."""
+        asked, scores = row.asked, row.targets.scores_of(told.best)
         order = np.lexsort((-told.confidence, scores))[:_FAILURES]
-        answers = answers_of(asked.stores)
+        words, answers = told.words, answers_of(asked.stores)
         first_ids, second_ids = asked.stores.first.ids, asked.stores.second.ids
         failures = []
         for place in order[scores[order] < 1].tolist():
@@ -228,7 +226,7 @@ class _Table:
                         second_ids[int(asked.rows.second[place])],
                     ],
                     "right": [{"text": answer} for answer in dict.fromkeys(right)],
-                    "first": [{"text": told.words[place], "score": float(told.confidence[place])}],
+                    "first": [{"text": words[place], "score": float(told.confidence[place])}],
                     "facts": {"score": float(scores[place])},
                 }
             )

@@ -7,7 +7,7 @@ random features by which a plan measures memory.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +75,26 @@ class OptimiserStep:
         self._average = average
         self._sum_gradients = sum_gradients
         self._highest_rates = [group["lr"] for group in optimiser.param_groups]
+
+    @classmethod
+    def of(
+        cls,
+        trained: TrainingModules[Any, Any],
+        options: TrainOptions,
+        *,
+        scaler: torch.amp.GradScaler | None,
+        sum_gradients: Callable[[], None],
+    ) -> "OptimiserStep":
+        """Return the step of all modules of a training, as its options have it."""
+        return cls(
+            trained.parameters,
+            trained.optimiser,
+            gradient_clip=options.gradient_clip,
+            accumulate=options.accumulate,
+            scaler=scaler,
+            average=trained.average,
+            sum_gradients=sum_gradients,
+        )
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return a loss as its gradient is taken."""
@@ -154,13 +174,10 @@ class TrainStep:
         self.queue = queue
         self.unpaired = unpaired
         self._in_chunks = options.chunk_size > 0
-        self._optimiser_step = OptimiserStep(
-            trained.parameters,
-            trained.optimiser,
-            gradient_clip=options.gradient_clip,
-            accumulate=options.accumulate,
+        self._optimiser_step = OptimiserStep.of(
+            trained,
+            options,
             scaler=scaler,
-            average=trained.average,
             sum_gradients=partial(
                 processes.all_reduce_gradients,
                 list(trained.adapter.parameters()),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ....adapters.joint_adapter import JointAdapter
 from ....adapters.joint_batch import JointBatch
-from ....adapters.joint_objective import JointObjective, JointObjectives
+from ....adapters.joint_objective import JointObjectives
 from ....featcache.tokens import Tokens
 from ....featcache.types import Sides
 from ..distributed import ALONE, ProcessGroup
@@ -64,13 +64,8 @@ class JointForward:
         self.sides = sides
         self.dtype = dtype
         self.device = device
-        self._named = {
-            name: objective
-            for name, objective in objectives.objectives.items()
-            if isinstance(objective, JointObjective)  # nothing else is among them
-        }
         self.reads_wrong = {
-            name: MATCHES in objective.labels for name, objective in self._named.items()
+            name: MATCHES in objective.labels for name, objective in objectives.named.items()
         }
 
     def chunks(self, batch: PairsLoaded, size: int) -> Iterator[PairLosses]:
@@ -91,7 +86,7 @@ class JointForward:
             labels[name] = of_label[right].to(self.device)
         all_logits = self._read(batch, numbers)
         losses = {}
-        for name, objective in self._named.items():
+        for name, objective in self.objectives.named.items():
             count = len(numbers) if self.reads_wrong[name] else len(right)
             if count:
                 read = {label: labels[label] for label in objective.labels}
@@ -140,13 +135,10 @@ class JointStep:
         self.forward = forward
         self.processes = processes
         self._chunk_size = options.chunk_size
-        self._optimiser_step = OptimiserStep(
-            trained.parameters,
-            trained.optimiser,
-            gradient_clip=options.gradient_clip,
-            accumulate=options.accumulate,
+        self._optimiser_step = OptimiserStep.of(
+            trained,
+            options,
             scaler=scaler,
-            average=trained.average,
             sum_gradients=partial(processes.all_reduce_gradients, trained.parameters),
         )
 

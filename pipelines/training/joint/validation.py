@@ -139,10 +139,7 @@ class JointValidation:
         Of more than 10,000 questions as many are looked at, spread over all.
         """
         assert self.labels is not None, "the training lists answers"
-        places = np.arange(len(self.rows))
-        if len(places) > _CALIBRATED:
-            places = np.linspace(0, len(places) - 1, _CALIBRATED).astype(np.int64)
-        rows = JointRows(self.rows.first[places], self.rows.second[places], self.rows.wrong[:0])
+        rows = self.sample(_CALIBRATED).rows
         logits = np.empty((len(rows), self.labels.targets.num_answers), dtype=np.float32)
         for read, block in answer_logits(forward, self.stores, rows):
             logits[read] = block

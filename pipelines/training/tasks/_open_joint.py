@@ -20,7 +20,7 @@ from ..joint.batches import JointBatches, JointRows, Negatives, PairsLoaded
 from ..joint.dual_similarity import dual_similarity
 from ..joint.modules import build_joint_trainable
 from ..joint.options import AnswerList, WrongPairs
-from ..joint.step import JointForward, JointStep
+from ..joint.step import MATCHES, JointForward, JointStep
 from ..joint.validation import JointValidation
 from ..open_task import OpenTask, Surroundings
 from ..options import TrainPlan
@@ -76,7 +76,7 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
         objectives = build_joint_objectives(plan.table["objective"]).to(self.device)
         self._open_stores(task, surroundings)
         self._list_answers(answer_list)
-        has_wrong = "matches" in objectives.labels
+        has_wrong = MATCHES in objectives.labels
         self._negatives = self._negatives_of(self.stores) if has_wrong else None
         if surroundings.processes.is_first:
             self._choose_validation(task, most_validated)
