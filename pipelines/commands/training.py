@@ -12,7 +12,7 @@ from ...featcache.settings import Setting
 from ..classification.fine_tune_spec import FineTuneSpec, options_of
 from ..planning.spec import PlanSpec
 from ..training.joint_spec import TrainJointSpec
-from ..training.spec import TrainSpec
+from ..training.spec import TrainReport, TrainSpec
 from ._common import CommandOutput, Overrides, option
 from ._from_spec import command
 from ._set_keys import fine_tune_keys, joint_keys, plan_keys, training_keys
@@ -57,24 +57,16 @@ def train_adapter(
     Below `torchrun --nproc-per-node N --no-python` N processes share each batch, on a GPU each or
     on the CPU, and take the steps that one would.
     """
-    from ..rendering.training import train_estimate_parts, train_lines
     from ..training import train
 
     if resume is not None:
-        if dry_run or same_text or spec != TrainSpec(home=spec.home, device=spec.device):
-            raise SpecError("--resume goes on with what the run was begun with: give it alone")
-        trained = train.resume(spec.home, resume, device=spec.device, progress=output.progress)
+        _go_on(spec, resume, output, is_alone=not (dry_run or same_text))
+        return
+    spec = _with_overrides(spec, {"same_text": same_text})
+    if dry_run:
+        _estimate(spec, output)
     else:
-        spec = _with_overrides(spec, {"same_text": same_text})
-        if dry_run:
-            # imports torch, for seconds; the mistakes above are told without it
-            from ..planning.dry_run import run as estimate_training
-
-            estimated = estimate_training(spec, output.progress)
-            output.answer(estimated, *train_estimate_parts(estimated))
-            return
-        trained = train.run(spec, output.progress)
-    output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
+        _tell(train.run(spec, output.progress), output)
 
 
 @command(
@@ -96,24 +88,51 @@ def train_joint(
     It says whether an image and a text belong together (itm), and answers questions about images
     (answers). Below `torchrun --nproc-per-node N --no-python` N processes share each batch.
     """
-    from ..rendering.training import train_estimate_parts, train_lines
     from ..training import train
 
     if resume is not None:
-        if dry_run or spec != TrainJointSpec(home=spec.home, device=spec.device):
-            raise SpecError("--resume goes on with what the run was begun with: give it alone")
-        trained = train.resume(
-            spec.home, resume, device=spec.device, progress=output.progress, joint=True
-        )
+        _go_on(spec, resume, output, is_alone=not dry_run)
     elif dry_run:
-        # imports torch, for seconds; the mistakes above are told without it
-        from ..planning.dry_run import run as estimate_training
-
-        estimated = estimate_training(spec, output.progress)
-        output.answer(estimated, *train_estimate_parts(estimated))
-        return
+        _estimate(spec, output)
     else:
-        trained = train.run_joint(spec, output.progress)
+        _tell(train.run_joint(spec, output.progress), output)
+
+
+def _go_on(
+    spec: TrainSpec | TrainJointSpec, run: str, output: CommandOutput, *, is_alone: bool
+) -> None:
+    """Go on with a stopped run, and tell what came of it.
+
+    `is_alone` says that no option beside the spec asks for anything.
+
+    Raises:
+        SpecError: Something is.
+    """
+    from ..training import train
+
+    if not is_alone or spec != type(spec)(home=spec.home, device=spec.device):
+        raise SpecError("--resume goes on with what the run was begun with: give it alone")
+    joint = isinstance(spec, TrainJointSpec)
+    trained = train.resume(
+        spec.home, run, device=spec.device, progress=output.progress, joint=joint
+    )
+    _tell(trained, output)
+
+
+def _estimate(spec: TrainSpec | TrainJointSpec, output: CommandOutput) -> None:
+    """Tell what a training would cost."""
+    # imports torch, for seconds; mistakes of the options are told without it
+    from ..planning.dry_run import run
+    from ..rendering.training import train_estimate_parts
+
+    estimated = run(spec, output.progress)
+    output.answer(estimated, *train_estimate_parts(estimated))
+
+
+def _tell(trained: TrainReport, output: CommandOutput) -> None:
+    """Tell what came of a training."""
+    from ..rendering.training import train_lines
+
     output.result({"folder": str(trained.folder), **trained.report}, *train_lines(trained))
 
 

@@ -1,4 +1,4 @@
-"""What a planned training step is made of, and the rows that it reads."""
+"""Contract of a planned training step, and the rows that it reads."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
