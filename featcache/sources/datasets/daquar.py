@@ -182,8 +182,8 @@ def _drawn(place: Path) -> _Read:
     is_val = np.zeros(count, dtype=bool)
     is_val[held_out] = True
     asked = [
-        one._replace(split="val" if drawn else "train")
-        for one, drawn in zip(read.asked, is_val.tolist(), strict=True)
+        question._replace(split="val" if drawn else "train")
+        for question, drawn in zip(read.asked, is_val.tolist(), strict=True)
     ]
     note = (
         f"OneEncoder's split: {len(held_out):,} of {count:,} questions are val, whatever their "
@@ -198,7 +198,7 @@ def _read_pair(
     place: Path, pair: Mapping[str, str], read: Callable[[Path, str], Iterator[_Asked]]
 ) -> _Read:
     files = {split: place / name for split, name in pair.items() if is_regular(place / name)}
-    asked = [one for split, file in files.items() for one in read(file, split)]
+    asked = [question for split, file in files.items() for question in read(file, split)]
     return _Read(files["train"], asked)
 
 
@@ -217,12 +217,16 @@ def _by_lists(read: _Read, place: Path, listed: Mapping[str, str]) -> _Read:
                 raise format_error(file, at, f"{image} is in {listed[split_of[image]]}, too")
             if image not in images:
                 unasked.append(f"{image} ({name}, {at})")
-    asked = [one._replace(split=split_of[one.image]) for one in read.asked if one.image in split_of]
+    asked = [
+        question._replace(split=split_of[question.image])
+        for question in read.asked
+        if question.image in split_of
+    ]
     if not asked:
         lists = " and ".join(listed.values())
         raise format_error(read.file, "", f"has no image in common with {lists}")
     notes = list(read.notes)
-    unlisted = [one for one in read.asked if one.image not in split_of]
+    unlisted = [question for question in read.asked if question.image not in split_of]
     if unlisted:
         questions = f"{counted(len(unlisted), 'question')} of {read.file.name}"
         first = f"{unlisted[0].image} of {unlisted[0].place}"

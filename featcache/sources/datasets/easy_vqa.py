@@ -68,7 +68,7 @@ class EasyVqaSource(QuestionSource):
         files = {split: root / split / _QUESTIONS for split in _SPLITS}
         files = {split: file for split, file in files.items() if is_regular(file)}
         ledger = QuestionLedger()
-        questions = [one for split, file in files.items() for one in _read(file, split)]
+        questions = [question for split, file in files.items() for question in _read(file, split)]
         ledger.note(*_unasked(root, questions))
         path_of = _image_paths(root, questions)
         questions = complete_in_splits(questions, ledger.skip)

@@ -68,7 +68,7 @@ class _Columns(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What a row says of its image."""
+    """Question of one row, with its answers and types."""
 
     text: str
     answers: tuple[str, ...]

@@ -154,17 +154,17 @@ class VqaV2Source(QuestionSource):
 
     def __init__(self, place: Path, options: VqaV2Options) -> None:
         files = {split: _find(place, names, names.questions) for split, names in _SPLITS.items()}
-        found = {split: file for split, file in files.items() if file is not None}
-        if not found:
+        present = {split: file for split, file in files.items() if file is not None}
+        if not present:
             looked_for = [names.questions for names in _SPLITS.values()]
             get_it = "Get it from https://visualqa.org/download.html."
             raise missing_dataset("vqav2", place, looked_for, get_it)
-        first = next(iter(found.values()))
+        first = next(iter(present.values()))
         images = _Images(place, options.root, first)
         ledger = QuestionLedger()
         questions = (
             question
-            for split, file in found.items()
+            for split, file in present.items()
             for question in _questions(place, split, file, ledger)
         )
         super().__init__(place, questions, first, images.place_of, ledger=ledger)
@@ -186,7 +186,9 @@ class _Images:
         if name not in self._places:
             folders = [top / folder for top in self._tops for folder in _IMAGE_FOLDERS]
             candidates = [*(folder / name for folder in folders), *folders]
-            folder = next((one for one in candidates if _holds_images(one, name)), candidates[0])
+            folder = next(
+                (place for place in candidates if _holds_images(place, name)), candidates[0]
+            )
             self._places[name] = PicturePlaces(self._file, folder, self._root)
         return str(self._places[name].path_of(image, ""))
 
@@ -207,7 +209,7 @@ def _holds_images(folder: Path, name: str) -> bool:
 
 def _find(place: Path, names: _Files, name: str) -> Path | None:
     folders = (*_FOLDERS, *names.archives)
-    return next((file for one in folders if is_regular(file := place / one / name)), None)
+    return next((file for folder in folders if is_regular(file := place / folder / name)), None)
 
 
 def _questions(place: Path, split: str, file: Path, ledger: QuestionLedger) -> Iterator[Question]:
