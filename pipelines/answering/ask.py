@@ -11,10 +11,10 @@ from ...featcache.types import Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.text_notes import TextReader
 from ..joint.match import check_image
-from ..joint.required_head import require_head
 from ..runs import run_folder
 from ..runs.joint_run import PairReader
-from .ask_spec import AskReport, AskSpec
+from ..runs.required_head import require_head
+from .ask_spec import AskReport, AskSpec, check_question
 from .predictions import Calibration, top_answers
 
 
@@ -50,13 +50,13 @@ def answer(
         top_k: Answers that are told, at least 1.
 
     Raises:
-        SpecError: The run answers no questions, or the question is empty.
+        SpecError: The question is empty, no answer is asked for, or there is no such file.
         UnreadableItemError: The image cannot be read.
         LightalignError: See `Embedder`.
     """
-    vocabulary = reader.joint.require_answers(reader.folder)
-    if not question.strip() or top_k < 1:
-        raise SpecError("ask a question, and for one answer at least")
+    check_question(question)
+    if top_k < 1:
+        raise SpecError(f"top_k must be at least 1, found {top_k}")
     if isinstance(image, str | Path):
         check_image(expanded(Path(image)))
     name = str(image) if isinstance(image, str | Path) else "image"
@@ -73,7 +73,7 @@ def answer(
         ]
     told = top_answers(
         logits,
-        vocabulary,
+        reader.joint.answers,
         kind=calibration.kind,
         temperature=calibration.temperature,
         top_k=top_k,

@@ -32,8 +32,17 @@ class AskSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not self.question.strip():
-            raise SpecError("the question is empty: ask something, such as 'what is on the table?'")
+        check_question(self.question)
+
+
+def check_question(question: str) -> None:
+    """Refuse an empty question.
+
+    Raises:
+        SpecError: It is empty.
+    """
+    if not question.strip():
+        raise SpecError("the question is empty: ask something, such as 'what is on the table?'")
 
 
 @dataclass(frozen=True, kw_only=True)
