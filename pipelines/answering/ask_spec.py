@@ -1,7 +1,7 @@
 """Request and report of one question about an image. Nothing here imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +57,7 @@ class AskReport:
         calibrated: Whether the probabilities have the temperature of a validation.
         temperature: What logits were divided by.
         warnings: What to know before they are believed.
+        seconds: Time of each part: `open` of the run and its encoders, `read`; of `ask` alone.
     """
 
     run: str
@@ -66,3 +67,4 @@ class AskReport:
     calibrated: bool
     temperature: float
     warnings: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
