@@ -18,8 +18,7 @@ from ..runs import run_folder
 from ..runs.joint_run import PairReader
 from ..runs.required_head import require_head
 from .match_spec import Match, MatchReport, MatchSpec, check_texts
-
-HEAD = "itm"
+from .stored_pairs import HEAD
 
 
 def run(spec: MatchSpec, progress: Progress = SILENT) -> MatchReport:
