@@ -67,10 +67,11 @@ def answer(
     calibration = Calibration.of(trained, reader.joint.objectives)
     warnings = TextReader(reader.encoders.readings(Modality.TEXT)[0].encoder).warnings(question)
     if not calibration.is_measured:
-        warnings = [
-            *warnings,
-            "nothing validated the training, so the probabilities are not calibrated",
-        ]
+        uncalibrated = "no question with an answer of the list validated the training"
+        warnings = [*warnings, f"{uncalibrated}, so the probabilities are not calibrated"]
+    if blind := reader.joint.adapter.blind:
+        control = f"run {reader.folder.name} is a control that does not look at the {blind}"
+        warnings = [*warnings, f"{control}: any other has the same answers"]
     told = top_answers(
         logits,
         vocabulary,

@@ -20,7 +20,7 @@ from lightalign.pipelines.runs.joint_run import PairReader
 
 from ...helpers import lightalign
 from ..conftest import extract_questions
-from ..joint_runs import ANSWERS, quick_joint
+from ..joint_runs import ANSWERS, TINY, quick_joint
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,14 @@ def test_the_most_probable_answers_come_first(place):
     assert report.calibrated
     trained = run_folder.read_report(place / "home" / "runs" / "answers")
     assert report.temperature == trained["calibration"]["temperature"]
+
+
+@pytest.mark.parametrize("blind", ["image", "text"])
+def test_a_control_says_which_side_it_does_not_look_at(place, blind):
+    quick_joint(place / "home", name=blind, overrides=(*TINY, f"task.blind={blind}"), **ANSWERS)
+    (warning,) = asked(place, run=blind).warnings
+    assert warning.startswith(f"run {blind} is a control that does not look at the {blind}")
+    assert not asked(place).warnings
 
 
 def test_more_answers_than_there_are_are_all(place):
