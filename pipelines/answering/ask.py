@@ -75,12 +75,11 @@ def answer(
     calibration = Calibration.of(trained, reader.joint.objectives)
     warnings = TextReader(reader.encoders.readings(Modality.TEXT)[0].encoder).warnings(question)
     if not calibration.is_measured:
-        warnings = [
-            *warnings,
-            "nothing validated the training, so the probabilities are not calibrated",
-        ]
+        uncalibrated = "no question with an answer of the list validated the training"
+        warnings = [*warnings, f"{uncalibrated}, so the probabilities are not calibrated"]
     if blind := reader.joint.adapter.blind:
-        warnings = [*warnings, f"the run is a control that does not look at the {blind}"]
+        control = f"run {reader.folder.name} is a control that does not look at the {blind}"
+        warnings = [*warnings, f"{control}: with any other it answers the same"]
     told = top_answers(
         logits,
         reader.joint.answers,

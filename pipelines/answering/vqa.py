@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from ...featcache.errors import LeakageError
 from ...featcache.links import Links
+from ...featcache.types import IMAGE_TEXT, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.image_text import join_stores
 from ..inputs.store_selection import DatasetQuery, SideQuery, StorePair, usual_split
@@ -27,6 +29,7 @@ from ..metrics.wups import THRESHOLDS, wordnet_or_warning, wups_definition, wups
 from ..runs.evaluation import Evaluation
 from ..runs.joint_run import JointRun
 from ..runs.leakage import EvaluatedItems, find_leakage
+from ..training import train
 from ..training.joint.answers import AnswerLabels, answers_of
 from .predictions import AskedSplit, Predictions, predict
 from .trainings import IMAGE_ONLY, QUESTION_ONLY, TrainedRow, carry_out, rows_of, trainings
@@ -81,7 +84,10 @@ def run(spec: VqaSpec, progress: Progress = SILENT) -> VqaReport:
     table = _Table(spec, data, split, wordnet, progress)
     if warning is not None:
         table.evaluation.warn(warning)
-    for row in rows_of(spec):
+    rows = rows_of(spec)
+    for row in rows:
+        table.require_there(row)
+    for row in rows:
         table.add(row)
     path, report = table.write()
     return VqaReport(path=path, report=report)
@@ -114,6 +120,32 @@ class _Table:
             options=spec.options(),
             variant="grid" if spec.grid else "",
         )
+
+    def require_there(self, row: TrainedRow) -> None:
+        """Pass if a row can be trained and asked, before any training takes its hours.
+
+        Raises:
+            StoreNotFoundError: The split to train on, or the one to answer, is not extracted.
+            LeakageError: The split to answer is trained on, and that is not allowed.
+            SpecError: The preset is not usable, or the split has no answers.
+        """
+        (training, *_) = trainings(self.spec, row, data=self.spec.data, holds_out=True)
+        trained = train.resolved_joint(training)["stores"]["train"]
+        if self.split == trained["split"] and not self.spec.allow_leakage:
+            raise LeakageError(
+                f"split {self.split!r} is what is trained on: answer another one by --split, or "
+                "measure it all the same with --allow-leakage"
+            )
+        queries: dict[Side, SideQuery] = {
+            side: SideQuery.of(
+                trained[side.value]["encoder"],
+                kind=trained[side.value]["kind"],
+                layer=trained[side.value]["layer"],
+            )
+            for side in IMAGE_TEXT
+        }
+        query = replace(self.evaluation, progress=SILENT)
+        AskedSplit.of(join_stores(StorePair.of(query.require(queries)), home=self.spec.home))
 
     def add(self, row: TrainedRow) -> None:
         """Train the seeds of a row, and measure them."""

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from ..common.progress import SILENT, Progress
-from ..metrics.bootstrap import BootstrapDraws, interval_of
+from ..metrics.bootstrap import BootstrapDraws
+from ..metrics.intervals import drawn_share_interval
 from ..metrics.number import Number
 from ..ranking.embeddings import PairedEmbeddings
 from ..ranking.ranking import Direction, both_directions
@@ -38,8 +39,9 @@ class PairMatching:
             "proportion to exp(scale x cosine) of the first stage"
         ),
         "balanced_accuracy": (
-            "mean of the shares of right and of wrong pairs that are told; the interval draws "
-            "images with all their pairs again"
+            "mean of the shares of right and of wrong pairs that are told; the interval is the "
+            "score interval (Wilson) of as many single pairs as would vary as much as bootstrap "
+            "draws of whole images do"
         ),
     }
 
@@ -55,7 +57,8 @@ class PairMatching:
         """
         directions = both_directions(embeddings)
         judges = [self.reranker_of(direction) for direction in directions]
-        draws = BootstrapDraws(1 + max(int(direction.groups.max()) for direction in directions))
+        num_groups = 1 + max(int(direction.groups.max()) for direction in directions)
+        draws = BootstrapDraws(num_groups)
         lines = _lines(directions[0])
         right = _told(judges[0], lines, directions[0].relevance.rows, progress)
         groups = directions[0].groups[lines]
@@ -74,10 +77,15 @@ class PairMatching:
                 "balanced_accuracy": _number(
                     50.0 * (right.mean() + passed.mean()),
                     (drawn_right + drawn_wrong) / 2,
+                    groups=num_groups,
                     num=len(right) + len(passed),
                 ),
-                "right_told": _number(100.0 * right.mean(), drawn_right, num=len(right)),
-                "wrong_told": _number(100.0 * passed.mean(), drawn_wrong, num=len(passed)),
+                "right_told": _number(
+                    100.0 * right.mean(), drawn_right, groups=num_groups, num=len(right)
+                ),
+                "wrong_told": _number(
+                    100.0 * passed.mean(), drawn_wrong, groups=num_groups, num=len(passed)
+                ),
             }
         return tables
 
@@ -128,5 +136,8 @@ def _told(
     return told
 
 
-def _number(value: float, drawn: Float64[np.ndarray, " draws"], *, num: int) -> dict[str, Any]:
-    return Number(value=float(value), num=num, interval=interval_of(drawn), chance=50.0).table()
+def _number(
+    value: float, drawn: Float64[np.ndarray, " draws"], *, groups: int, num: int
+) -> dict[str, Any]:
+    interval = drawn_share_interval(float(value), drawn, groups=groups, items=num)
+    return Number(value=float(value), num=num, interval=interval, chance=50.0).table()

@@ -97,7 +97,10 @@ def frequent_answers(
         most = "there is none at all"
         if counts:
             answer, count = counts.most_common(1)[0]
-            most = f"the most frequent, {answer[:60]!r}, is that of {count:,}"
+            most = (
+                f"the most frequent, {answer[:60]!r}, is that of {count:,}: take a lower "
+                f"--set task.least_count, or --set task.vocabulary=train"
+            )
         raise DatasetFormatError(
             f"no answer is that of {least_count:,} or more of {len(chosen):,} questions; {most}"
         )

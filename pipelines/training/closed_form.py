@@ -57,7 +57,9 @@ class ClosedForm:
         self.stores = join_stores(
             plan.stores, home=home, residency=plan.options.residency, same_text=same_text
         )
-        task.check_labels(self.stores.pairs, plan.stores.dataset)
+        task.check_labels(
+            self.stores.pairs, plan.stores.dataset, split=plan.stores.split, validates=False
+        )
         self.rows, held_out = split_rows(self.stores.images, plan.holdout, seed)
         split = None
         if plan.validation:

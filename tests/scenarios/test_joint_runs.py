@@ -189,7 +189,10 @@ WRONG = {
     "no such objective": (("--objective", "itm,mlm"), "no objective named 'mlm'"),
     "weight 0": (("--objective", "itm=0"), "with a weight above 0"),
     "no head": (("--preset", "oneencoder/vqa", "--objective", "itm"), "has no head for 'itm'"),
-    "no answers": (("--objective", "answers"), "[task] needs answers, and dataset shapes has"),
+    "no answers": (
+        ("--objective", "answers"),
+        "split 'train' of dataset shapes has none",
+    ),
     "hard pairs of nothing": (
         ("--objective", "answers", "--negatives-from", "dual"),
         "--negatives-from is of the objective itm",

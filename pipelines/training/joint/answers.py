@@ -76,7 +76,7 @@ def answers_of(stores: PairDataset) -> PeoplesAnswers:
     if stores.pairs.answers is None:
         raise SpecError(
             f"split {stores.pair.split!r} of {stores.pair.dataset} has no answers: take a dataset "
-            "of questions, such as daquar"
+            "of questions, such as daquar, or another split of it"
         )
     return stores.pairs.answers
 

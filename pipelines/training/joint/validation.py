@@ -13,6 +13,7 @@ from scipy import special
 from ....adapters.joint_objective import JointObjectives
 from ....featcache.errors import DivergedError
 from ...inputs.pairs import PairDataset
+from ...metrics.answer_vocabulary import UNLISTED
 from ...metrics.calibration import (
     calibration_number,
     sigmoid_temperature,
@@ -87,6 +88,16 @@ class JointValidation:
         """Return how many pairs are read, right and wrong ones."""
         return len(self.rows) + len(self.rows.wrong)
 
+    @property
+    def has_listed(self) -> bool:
+        """Return whether any question that calibrates has an answer, or a label, of the list."""
+        if self.labels is None:
+            return False
+        rows = self.sample(_CALIBRATED).rows
+        targets = self.labels.targets.take(self.labels.questions[rows.second])
+        # a label alone counts where one answer is right, and no other has its place
+        return bool((targets.labels != UNLISTED).any())
+
     def sample(self, most: int) -> "JointValidation":
         """Return so many right pairs at most, spread over all, without wrong ones."""
         count = min(most, len(self.rows))
@@ -136,7 +147,8 @@ class JointValidation:
     def calibrate(self, forward: JointForward) -> dict[str, Any]:
         """Return the temperature of probabilities of answers, and their calibration with it.
 
-        Of more than 10,000 questions as many are looked at, spread over all.
+        Of more than 10,000 questions as many are looked at, spread over all. Only where
+        `has_listed`.
         """
         assert self.labels is not None, "the training lists answers"
         rows = self.sample(_CALIBRATED).rows

@@ -116,7 +116,9 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             plan, home=self.home, device=self.device, validates=surroundings.processes.is_first
         )
         self.stores, self._split = inputs.stores, inputs.split
-        task.check_labels(self.stores.pairs, plan.stores.dataset)
+        task.check_labels(
+            self.stores.pairs, plan.stores.dataset, split=plan.stores.split, validates=False
+        )
         self.train_rows, self._held_out = inputs.rows(plan, surroundings.seed)
         if len(self.train_rows) < 2:
             raise SpecError(
@@ -136,11 +138,19 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             validating = read_pairs(pairs_path(self.home, pair.dataset, pair.split, pair.source))
         self.vocabulary = choose_vocabulary(self.stores, self.train_rows, validating, answer_list)
         self.labels = AnswerLabels.of(self.stores, self.vocabulary)
+        if self.labels.num_unlisted == len(self.labels):
+            raise SpecError(
+                f"none of {len(self.labels):,} questions of split {self.plan.stores.split!r} has "
+                f"an answer that is in the list of {len(self.vocabulary):,}: take "
+                "--set task.vocabulary=train"
+            )
 
     def _choose_validation(self, task: Task, most: int) -> None:
         labels, negatives, split = self.labels, self._negatives, self._split
         if split is not None:
-            task.check_labels(split.pairs, split.pair.dataset)
+            task.check_labels(
+                split.pairs, split.pair.dataset, split=split.pair.split, validates=True
+            )
             if negatives is not None:
                 negatives = self._negatives_of(split)
             if self.vocabulary is not None:
@@ -249,9 +259,13 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
     def finish(self, folder: Path, progress: Progress) -> dict[str, Any]:
         """Return how probabilities of answers are calibrated, by the best weights and validation.
 
-        The temperature divides logits before they are made probabilities.
+        The temperature divides logits before they are made probabilities. Without a question whose
+        answers the list has there is none: no probability of any would be right.
         """
         if self.validation is None or self.vocabulary is None:
+            return {}
+        if not self.validation.has_listed:
+            progress.note("no question of the validation has an answer that is in the list")
             return {}
         progress.note("calibrating probabilities on the validation")
         adapter, _, _ = load_joint_adapter(folder)

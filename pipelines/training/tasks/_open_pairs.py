@@ -133,7 +133,9 @@ class OpenPairs(OpenTask[BatchRows, Batch]):
             plan, home=surroundings.home, device=self.device, validates=validates
         )
         self.stores = inputs.stores
-        task.check_labels(self.stores.pairs, plan.stores.dataset)
+        task.check_labels(
+            self.stores.pairs, plan.stores.dataset, split=plan.stores.split, validates=False
+        )
         self.train_rows, held_out = inputs.rows(plan, surroundings.seed)
         if len(self.train_rows) < 2:
             reasons = "".join(f"; {warning}" for warning in self.stores.warnings)

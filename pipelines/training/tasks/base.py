@@ -140,17 +140,26 @@ class Task(Numbers, ABC):
             )
             raise SpecError(f"[task] is of {wanted}, found {given}: name encoders of these sides")
 
-    def check_labels(self, pairs: Links, dataset: str) -> None:
-        """Pass if a dataset has the labels that the task needs.
+    def check_labels(self, pairs: Links, dataset: str, *, split: str, validates: bool) -> None:
+        """Pass if a split has the labels that the task needs.
+
+        Args:
+            pairs: What is known of its items.
+            dataset: Name of the dataset.
+            split: Name of the split.
+            validates: Whether it is not trained on, but chooses the epoch to keep.
 
         Raises:
             SpecError: It lacks one.
         """
         missing = [name for name in self.labels if name not in pairs.labels]
         if missing:
+            way_out = "train on another dataset"
+            if validates:
+                way_out = "validate on a part of the training by --set train.validation=0.1"
             raise SpecError(
-                f"[task] needs {missing[0]}, and dataset {dataset} has "
-                f"{', '.join(sorted(pairs.labels)) or 'no labels'}: train on another dataset"
+                f"[task] needs {missing[0]}, and split {split!r} of dataset {dataset} has none: "
+                f"{way_out}"
             )
 
 

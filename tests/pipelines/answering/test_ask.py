@@ -54,6 +54,23 @@ def test_the_most_probable_answers_come_first(place):
     assert report.temperature == trained["calibration"]["temperature"]
 
 
+@pytest.mark.parametrize("blind", ["image", "text"])
+def test_a_control_says_which_side_it_does_not_look_at(place, blind):
+    quick_joint(place / "home", name=blind, overrides=(*TINY, f"task.blind={blind}"), **ANSWERS)
+    (warning,) = asked(place, run=blind).warnings
+    assert warning.startswith(f"run {blind} is a control that does not look at the {blind}")
+    assert not asked(place).warnings
+
+
+def test_a_control_answers_the_same_about_any_image(place):
+    quick_joint(place / "home", name="blind", overrides=(*TINY, "task.blind=image"), **ANSWERS)
+    answers = [
+        asked(place, run="blind", image=place / "pictures" / f"{photo}.png").answers
+        for photo in ("00", "05")
+    ]
+    assert answers[0] == answers[1]
+
+
 def test_more_answers_than_there_are_are_all(place):
     words = {entry["answer"] for entry in asked(place, top_k=100).answers}
     assert words == {"red", "green", "blue", "yes", "no"}
@@ -136,15 +153,6 @@ def test_an_image_without_a_question_and_neither_are_refused(place, words, missi
     done = lightalign("ask", "answers", *named, home=place / "home")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == f"Error: Missing argument '{missing}'."
-
-
-def test_a_control_says_what_it_does_not_look_at(place):
-    overrides = (*TINY, "task.blind=image")
-    quick_joint(place / "home", name="blind", **ANSWERS, overrides=overrides)
-    report = asked(place, run="blind")
-    assert "the run is a control that does not look at the image" in report.warnings
-    other = asked(place, run="blind", image=place / "pictures" / "05.png")
-    assert other.answers == report.answers
 
 
 def test_the_command_gives_one_json_object(place):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lightalign.featcache.errors import LeakageError, SpecError
+from lightalign.featcache.errors import LeakageError, LightalignError, SpecError
 from lightalign.pipelines.answering import vqa
 from lightalign.pipelines.answering.predictions import AskedSplit, predict
 from lightalign.pipelines.answering.trainings import rows_of
@@ -176,11 +176,20 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, changes, message)
         VqaSpec(home=tmp_path, **changes)
 
 
+@pytest.mark.parametrize(("split", "message"), [("nope", "nope"), ("train", "is trained on")])
+def test_a_split_that_cannot_be_answered_is_refused_before_anything_is_trained(
+    questions, split, message
+):
+    with pytest.raises(LightalignError, match=message):
+        vqa.run(VqaSpec(home=questions, data="vqa-table", split=split, device="cpu"))
+    assert not (questions / "runs").exists()
+
+
 def test_a_dataset_without_answers_is_refused_in_one_line(toy_home):
     done = lightalign("vqa", "--data", "shapes", "--preset", "vle/small", home=toy_home)
     assert done.returncode == 2
     assert done.stderr.count("\n") <= 3
-    assert "needs answers" in done.stderr
+    assert "has no answers" in done.stderr
 
 
 def test_the_command_gives_one_json_object(asked_home, told):

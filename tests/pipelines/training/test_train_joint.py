@@ -28,6 +28,7 @@ from lightalign.pipelines.training.joint_spec import TrainJointSpec
 from ...helpers import lightalign, slow
 from ..conftest import extract_toy
 from ..joint_runs import ANSWERS, BOTH, NO_DROPOUT, TINY, joint_spec, joint_trainer, quick_joint
+from ..question_tables import write_questions
 from .test_distributed import finish, losses, sets, torchrun
 from .test_resume import ENGINES, stop_in_epoch
 from .test_train import quick_train
@@ -93,7 +94,7 @@ def test_only_heads_that_an_objective_reads_are_built(home):
         ({"preset": "linear"}, SpecError, r"`lightalign train-adapter --preset linear --home .*`"),
         ({"objective": "itm,mlm"}, UnknownNameError, "no objective named 'mlm'"),
         ({"preset": "oneencoder/vqa", "objective": "itm"}, SpecError, "has no head for 'itm'"),
-        ({"objective": "answers"}, SpecError, r"needs answers, and dataset shapes has"),
+        ({"objective": "answers"}, SpecError, "split 'train' of dataset shapes has none"),
         ({"objective": "answers", "negatives_from": "d"}, SpecError, "is of the objective itm"),
         ({"negatives_from": "nothing"}, RunNotFoundError, "no run 'nothing'"),
         ({"negatives_from": "joint"}, SpecError, "reads an image and a text together and embeds"),
@@ -290,6 +291,46 @@ def test_torchrun_ends_with_the_weights_of_one_process(questions, chunk_size, re
     assert set(first) == set(second)
     assert max(differences) < 1e-4  # of weights up to about 1; a step changes them by 2e-4
     np.testing.assert_allclose(losses(folder), losses(alone.folder), rtol=1e-5)
+
+
+def questions_with(place, answers_of):
+    """Return a home with questions, to each of which `answers_of(number, row)` are given."""
+    table = write_questions(place / "pictures")
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["answers"] = answers_of(number, row)
+    table.write_text("\n".join(map(json.dumps, rows)))
+    for encoder in ("toy-image", "toy-text"):
+        extract_toy(place / "home", encoder, data=f"vqa-table={table}", source={})
+    return place / "home"
+
+
+def test_a_training_is_finished_where_no_answer_of_its_validation_is_in_the_list(tmp_path):
+    home = questions_with(
+        tmp_path, lambda _, row: ["zebra"] if row["split"] == "val" else row["answers"]
+    )
+    for loss in ("soft", "single"):
+        overrides = (*TINY, f"objective.answers.loss={loss}")
+        report = quick_joint(home, name=loss, overrides=overrides, **ANSWERS)
+        told = run_folder.read_report(report.folder)
+        assert "calibration" not in told
+        assert told["num_unlisted"] == {"split 'train'": 0, "split 'val'": 12}
+
+
+def test_a_split_without_answers_is_named_with_another_way_to_validate(tmp_path):
+    home = questions_with(tmp_path, lambda _, row: [] if row["split"] == "val" else row["answers"])
+    with pytest.raises(SpecError, match=r"split 'val' of .* has none: .* train.validation=0.1"):
+        quick_joint(home, **ANSWERS)
+    quick_joint(home, overrides=(*TINY, "train.validation=0.1"), **ANSWERS)
+
+
+def test_a_list_without_an_answer_of_the_training_is_refused(tmp_path):
+    home = questions_with(
+        tmp_path, lambda number, row: [str(number)] if row["split"] == "train" else row["answers"]
+    )
+    overrides = (*TINY, "task.vocabulary=frequent", "task.least_count=2", "train.validation=val")
+    with pytest.raises(SpecError, match=r"none of 24 questions of split 'train' has an answer"):
+        quick_joint(home, overrides=overrides, **ANSWERS)
 
 
 def test_a_training_that_diverged_is_no_run(questions):
