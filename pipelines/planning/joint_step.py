@@ -39,7 +39,7 @@ class PlannedJointStep(Planned):
             self.table,
             self.options,
             widths=self.shape.widths,
-            num_answers=self.num_answers,
+            listed={} if self.num_answers is None else {"answers": self.num_answers},
             objectives=build_joint_objectives(self.table["objective"]).to(device),
             seed=0,
             device=device,
