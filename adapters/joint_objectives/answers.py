@@ -51,8 +51,8 @@ class Answers(JointObjective):
         self.labels = ("answers",) if loss == "soft" else ("answer",)
 
     def forward(
-        self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " n"]:
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
         """Return the loss of each pair."""
         scores = at_least_float32(logits)  # even under autocast
         if self.loss == "soft":

@@ -27,8 +27,8 @@ class Itm(JointObjective):
     labels = ("matches",)
 
     def forward(
-        self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " n"]:
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
         """Return the loss of each pair."""
         # float32 even under autocast
         return functional.cross_entropy(
