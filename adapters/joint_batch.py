@@ -6,7 +6,6 @@ Axis names: `n` pairs.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -44,19 +43,6 @@ class JointBatch:
 
     def __len__(self) -> int:
         return len(self.pairs)
-
-    def to(self, device: torch.device) -> "JointBatch":
-        """Return the same on `device`."""
-        return JointBatch(
-            {side: tokens.to(device) for side, tokens in self.tokens.items()},
-            self.pairs.to(device),
-            {name: entries.to(device) for name, entries in self.labels.items()},
-        )
-
-    def part(self, of_pairs: slice) -> "JointBatch":
-        """Return the batch of some of its pairs; rows that they do not need are still there."""
-        labels = {name: entries[of_pairs] for name, entries in self.labels.items()}
-        return JointBatch(self.tokens, self.pairs[of_pairs], labels)
 
     def paired(self) -> dict[Side, Tokens]:
         """Return the tokens of each side, one row a pair: what a joint adapter reads.

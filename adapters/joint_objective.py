@@ -86,7 +86,9 @@ class WeightedObjective:
 
 
 class JointObjectives(nn.Module):
-    """Sum of the losses of several joint objectives, each times its weight.
+    """Several joint objectives, each with what its loss counts in the sum.
+
+    The sum itself is that of a training step, which knows how many pairs each objective reads.
 
     Args:
         weighted: The objectives by name.
@@ -127,14 +129,6 @@ class JointObjectives(nn.Module):
             name: objective(logits[objective.head], labels)
             for name, objective in self.named.items()
         }
-
-    def total(self, losses: Mapping[str, Float[Tensor, " n"]]) -> Float[Tensor, " n"]:
-        """Return the loss of each pair: the sum over objectives, each times its weight.
-
-        Worked: weights 1 and 0.5, losses (2, 4) and (6, 2): (2 + 3, 4 + 1) = (5, 5).
-        """
-        first, *others = (self.weights[name] * loss for name, loss in losses.items())
-        return sum(others, start=first)
 
 
 def objective_weights(table: Mapping[str, Any]) -> dict[str, float]:

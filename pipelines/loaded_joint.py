@@ -12,9 +12,9 @@ from ..featcache.home import expanded
 from .answering import ask
 from .joint import match
 from .joint.match_spec import Match
-from .joint.required_head import require_head
 from .runs import run_folder
 from .runs.joint_run import PairReader
+from .runs.required_head import require_head
 
 
 class LoadedJointRun:

@@ -1,7 +1,7 @@
 """Request and report of one question about an image. Nothing here imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,8 +32,17 @@ class AskSpec:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not self.question.strip():
-            raise SpecError("the question is empty: ask something, such as 'what is on the table?'")
+        check_question(self.question)
+
+
+def check_question(question: str) -> None:
+    """Refuse an empty question.
+
+    Raises:
+        SpecError: It is empty.
+    """
+    if not question.strip():
+        raise SpecError("the question is empty: ask something, such as 'what is on the table?'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,7 @@ class AskReport:
         calibrated: Whether the probabilities have the temperature of a validation.
         temperature: What logits were divided by.
         warnings: What to know before they are believed.
+        seconds: Time of each part: `open` of the run and its encoders, `read`; of `ask` alone.
     """
 
     run: str
@@ -57,3 +67,4 @@ class AskReport:
     calibrated: bool
     temperature: float
     warnings: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)

@@ -143,11 +143,8 @@ def predict(
         asked: The questions; their stores are those of the run.
         images: Row of the image that each question is asked about, or None for its own.
         progress: Receives the progress.
-
-    Raises:
-        SpecError: The run has no such head.
     """
-    vocabulary = run.joint.require_answers(run.folder)
+    vocabulary = run.joint.answers
     forward = JointForward(
         run.joint.adapter,
         run.joint.objectives,

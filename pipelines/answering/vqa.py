@@ -14,10 +14,10 @@ from ..inputs.store_selection import DatasetQuery, SideQuery, StorePair, usual_s
 from ..metrics import answer_scores, calibration
 from ..metrics.answer_scores import (
     AnswerTargets,
+    answer_numbers,
     majority_answer,
     score_difference,
     score_number,
-    score_numbers_by_kind,
 )
 from ..metrics.answer_vocabulary import AnswerVocabulary
 from ..metrics.calibration import calibration_number
@@ -29,7 +29,7 @@ from ..runs.joint_run import JointRun
 from ..runs.leakage import EvaluatedItems, find_leakage
 from ..training.joint.answers import AnswerLabels, answers_of
 from .predictions import AskedSplit, Predictions, predict
-from .trainings import QUESTION_ONLY, TrainedRow, carry_out, rows_of, trainings
+from .trainings import IMAGE_ONLY, QUESTION_ONLY, TrainedRow, carry_out, rows_of, trainings
 from .vqa_spec import VqaReport, VqaSpec
 
 MAJORITY, SHUFFLED = "majority", "shuffled images"
@@ -44,7 +44,7 @@ DEFINITIONS = {
         "paired bootstrap draws of whole images"
     ),
     QUESTION_ONLY: "the same adapter, trained and measured on one token of zeros for every image",
-    "image only": "the same adapter, trained and measured on one token of zeros for every question",
+    IMAGE_ONLY: "the same adapter, trained and measured on one token of zeros for every question",
     SHUFFLED: "the trained adapter, asked about the image of other questions",
     "encoders": "they are frozen, and read from stored features; only the adapter is trained",
 }
@@ -266,8 +266,7 @@ class _Table:
 
     def _numbers(self, row: _Row) -> dict[str, Any]:
         asked, images = row.asked, row.asked.images
-        chance = row.targets.chance
-        numbers: dict[str, Any] = {"accuracy": score_number(row.scores, images, chance)}
+        numbers = answer_numbers(row.scores, images, asked.kinds(), row.targets.chance)
         if len(row.by_seed) > 1:
             deviation = float(np.std(row.by_seed, ddof=1))
             numbers["deviation"] = Number(value=deviation, num=len(row.by_seed), unit="points")
@@ -275,9 +274,6 @@ class _Table:
             numbers[name] = score_number(scores, images)
         if row.confidence is not None and len(row.by_seed) == 1:
             numbers["calibration_error"] = calibration_number(row.confidence, row.scores)
-        for name, kinds in asked.kinds().items():
-            by_kind = score_numbers_by_kind(row.scores, images, kinds, chance)
-            numbers[name] = {kind: {"accuracy": number} for kind, number in by_kind.items()}
         return numbers
 
 

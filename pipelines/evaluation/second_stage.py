@@ -14,7 +14,6 @@ from ..common.progress import Progress
 from ..inputs.image_text import join_stores
 from ..inputs.pairs import PairDataset
 from ..inputs.store_selection import StorePair, require_stores
-from ..joint.required_head import require_head
 from ..joint.stored_pairs import HEAD, StoredPairs, StoredSide
 from ..ranking.embeddings import PairedEmbeddings
 from ..ranking.ranking import Direction
@@ -25,6 +24,7 @@ from ..runs.evaluation import Evaluation
 from ..runs.joint_run import JointRun
 from ..runs.leakage import EvaluatedItems, Leakage, find_leakage
 from ..runs.provenance import describe_pair
+from ..runs.required_head import require_head
 from ..training.joint.options import WrongPairs
 from .matched_pairs import PairMatching
 from .retrieve_spec import RetrieveSpec

@@ -16,10 +16,9 @@ from ..common.progress import SILENT, Progress
 from ..inputs.text_notes import TextReader
 from ..runs import run_folder
 from ..runs.joint_run import PairReader
+from ..runs.required_head import require_head
 from .match_spec import Match, MatchReport, MatchSpec, check_texts
-from .required_head import require_head
-
-HEAD = "itm"
+from .stored_pairs import HEAD
 
 
 def run(spec: MatchSpec, progress: Progress = SILENT) -> MatchReport:

@@ -210,30 +210,24 @@ def majority_answer(labels: Int64[np.ndarray, " questions"]) -> int:
 
 
 def answer_numbers(
-    targets: AnswerTargets,
-    answers: Int64[np.ndarray, " questions"],
+    scores: Float64[np.ndarray, " questions"],
     images: Int64[np.ndarray, " questions"],
-    kinds: Mapping[str, Sequence[str]] | None = None,
+    kinds: Mapping[str, Sequence[str]],
+    chance: Float64[np.ndarray, " questions"] | None = None,
 ) -> dict[str, Any]:
-    """Return `accuracy`, `unlisted` and `num_unlisted`, and `accuracy` by kinds of questions.
+    """Return the `accuracy` of all questions, and that of each kind of them by kind.
 
     Args:
-        targets: Of the questions.
-        answers: What is answered to each, by its place in the list.
-        images: Image of each, from 0 to one less than their number.
+        scores: As of `score_numbers_by_kind`.
+        images: As of `score_numbers_by_kind`.
         kinds: Kind of each question, by the name of a table, such as `by_answer_type`.
+        chance: As of `score_numbers_by_kind`.
 
     Raises:
         DatasetFormatError: There are too many kinds in one table.
     """
-    scores, chance = targets.scores_of(answers), targets.chance
-    unlisted = targets.unlisted
-    numbers: dict[str, Any] = {
-        "accuracy": score_number(scores, images, chance),
-        "unlisted": score_number(unlisted.astype(float), images),
-        "num_unlisted": int(unlisted.sum()),
-    }
-    for name, of_question in (kinds or {}).items():
+    numbers: dict[str, Any] = {"accuracy": score_number(scores, images, chance)}
+    for name, of_question in kinds.items():
         by_kind = score_numbers_by_kind(scores, images, of_question, chance)
         numbers[name] = {kind: {"accuracy": number} for kind, number in by_kind.items()}
     return numbers

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from .answer_scores import score_number
-from .number import Number
 from .wordnet import VERSION, WordNet, find_wordnet, how_to_install
 
 # 0.9 and 0 as in the paper, 0.925 as OneEncoder's scripts
@@ -123,30 +121,6 @@ def wups_scores(
         ],
         dtype=np.float64,
     )
-
-
-def wups_numbers(
-    wordnet: WordNet,
-    answers: Sequence[str],
-    truths: Sequence[str],
-    ends: Int64[np.ndarray, " questions"],
-    images: Int64[np.ndarray, " questions"],
-) -> dict[str, Number]:
-    """Return `wups_0.9`, `wups_0` and `wups_0.925`, percent, with the intervals of accuracy.
-
-    Args:
-        wordnet: What the words mean.
-        answers: As of `wups_scores`.
-        truths: As of `wups_scores`.
-        ends: As of `wups_scores`.
-        images: Image of each question, from 0 to one less than their number.
-    """
-    return {
-        f"wups_{threshold:g}": score_number(
-            wups_scores(wordnet, answers, truths, ends, threshold=threshold), images
-        )
-        for threshold in THRESHOLDS
-    }
 
 
 def _word(answer: str) -> str:

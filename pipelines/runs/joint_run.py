@@ -25,14 +25,6 @@ from .run_encoders import RunEncoders
 from .trained_run import TrainedRun
 
 
-def no_head(folder: Path, head: str, adapter: JointAdapter) -> SpecError:
-    """Build the error for a run that was not trained with a head."""
-    return SpecError(
-        f"run {folder.name} has no head {head!r}, its heads are {', '.join(adapter.heads)}: "
-        f"`lightalign train-joint --objective {head}` trains a run that has it"
-    )
-
-
 @dataclass(frozen=True)
 class LoadedJoint:
     """Joint adapter of a run, at rest.
@@ -83,14 +75,10 @@ class LoadedJoint:
                 "cannot say what belongs together: name another run"
             )
 
-    def require_answers(self, folder: Path) -> AnswerVocabulary:
-        """Return the answers that it tells apart.
-
-        Raises:
-            SpecError: It answers no questions.
-        """
-        if self.vocabulary is None:
-            raise no_head(folder, "answers", self.adapter)
+    @property
+    def answers(self) -> AnswerVocabulary:
+        """Return the answers that it tells apart; `require_head` refuses a run without them."""
+        assert self.vocabulary is not None, "a run that answers has the head of that name"
         return self.vocabulary
 
 
@@ -164,11 +152,9 @@ class PairReader:
         """Return the logits of a head for rows of both sides.
 
         Raises:
-            SpecError: The run has no such head.
+            SpecError: The run has no such head; see `require_head`.
             DivergedError: A logit is not finite.
         """
-        if head not in self.joint.adapter.heads:
-            raise no_head(self.folder, head, self.joint.adapter)
         on_device = {side: of_side.to(self.device) for side, of_side in tokens.items()}
         joint = self.joint.adapter(on_device)
         scores: np.ndarray = self.joint.adapter.logits(joint, [head])[head].float().cpu().numpy()

@@ -12,7 +12,8 @@ from ...featcache.reading.reader import FeatureReader
 from ...featcache.types import Item, Side, in_words
 from ..common.progress import Progress
 from ..inputs.store_selection import StoreQuery, require_stores
-from ..joint.match import HEAD, require_matching
+from ..joint.match import require_matching
+from ..joint.stored_pairs import HEAD
 from ..runs.joint_run import JointRun, PairReader
 from ..runs.run_encoders import weights_of
 from .search_spec import SearchSpec

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import lightalign as package
 from lightalign.featcache.errors import RunNotFoundError, SpecError
@@ -56,6 +57,23 @@ def test_verbs_of_runs_that_align_refuse_a_joint_run_in_one_line(both_kinds, tmp
     assert "run joint reads an image and a text together and embeds neither alone" in line
     assert tree_bytes(both_kinds / "runs") == before
     assert not (tmp_path / "out").exists()
+
+
+JOINT_VERBS = {
+    "ask": ("ask", "dual", "PHOTO", "is it red"),
+    "match": ("match", "dual", "PHOTO", "a red circle"),
+    "retrieve": ("retrieve", "dual", "--rerank", "dual"),
+}
+
+
+@pytest.mark.parametrize("verb", JOINT_VERBS)
+def test_verbs_of_joint_runs_refuse_a_run_that_aligns_in_one_line(both_kinds, tmp_path, verb):
+    Image.new("RGB", (32, 32), "red").save(photo := tmp_path / "photo.png")
+    command = [str(photo) if part == "PHOTO" else part for part in JOINT_VERBS[verb]]
+    done = lightalign(*command, "-q", home=both_kinds)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "run dual embeds each side alone and reads no pair" in line
 
 
 def test_both_commands_of_that_line_run(both_kinds):

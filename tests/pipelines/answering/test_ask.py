@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightalign.adapters.preset import JOINT
 from lightalign.featcache.config import to_toml
 from lightalign.featcache.documents import read_toml
 from lightalign.featcache.errors import RunNotFoundError, SpecError, StoreCorruptError
-from lightalign.featcache.types import Modality
 from lightalign.pipelines.answering import ask
 from lightalign.pipelines.answering.ask_spec import AskSpec
 from lightalign.pipelines.answering.predictions import top_answers
@@ -20,7 +18,7 @@ from lightalign.pipelines.runs.joint_run import PairReader
 
 from ...helpers import lightalign
 from ..conftest import extract_questions
-from ..joint_runs import ANSWERS, quick_joint
+from ..joint_runs import ANSWERS, TINY, quick_joint
 
 
 @pytest.fixture(scope="module")
@@ -112,23 +110,47 @@ def test_a_list_of_another_length_than_the_head_is_refused(place, tmp_path):
         PairReader(folder, device="cpu")
 
 
-def test_the_commands_say_one_line_for_the_other_kind_of_run(place):
-    for words in (["retrieve", "answers"], ["ask", "dual", "a.png", "why"]):
-        done = lightalign(*words, home=place / "home")
-        assert done.returncode == 2
-        assert done.stderr.startswith("lightalign: ")
-        assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["answers", "", "is it red"], "is a folder: name one image file"),
+        (["answers", "PICTURE", " "], "the question is empty"),
+        (["answers", "nowhere.png", "is it red"], "there is no image 'nowhere.png'"),
+        (["answers", ".", "is it red"], "is a folder: name one image file"),
+        (["matches", "PICTURE", "is it red"], "has no head 'answers', its heads are itm"),
+    ],
+)
+def test_bad_input_is_one_line(place, words, message):
+    picture = str(place / "pictures" / "00.png")
+    named = [picture if word == "PICTURE" else word for word in words]
+    done = lightalign("ask", *named, "-q", "--device", "cpu", home=place / "home")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(("words", "missing"), [([], "image"), (["PICTURE"], "question")])
+def test_an_image_without_a_question_and_neither_are_refused(place, words, missing):
+    """As every command refuses an argument that is not there: its usage, and what is missing."""
+    named = [str(place / "pictures" / "00.png") for _ in words]
+    done = lightalign("ask", "answers", *named, home=place / "home")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"Error: Missing argument '{missing}'."
+
+
+def test_a_control_says_what_it_does_not_look_at(place):
+    overrides = (*TINY, "task.blind=image")
+    quick_joint(place / "home", name="blind", **ANSWERS, overrides=overrides)
+    report = asked(place, run="blind")
+    assert "the run is a control that does not look at the image" in report.warnings
+    other = asked(place, run="blind", image=place / "pictures" / "05.png")
+    assert other.answers == report.answers
 
 
 def test_the_command_gives_one_json_object(place):
     picture = str(place / "pictures" / "00.png")
     done = lightalign("ask", "answers", picture, "is it red", "--json", home=place / "home")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["answers"] == asked(place).answers
-
-
-def test_the_reader_is_of_both_sides(place):
-    reader = PairReader(place / "home" / "runs" / "answers", device="cpu")
-    (tokens,) = reader.encode(["is it red"], ["q"], Modality.TEXT)
-    assert tokens.mask.all()
-    assert run_folder.find_run(place / "home", "answers", kind=JOINT).name == "answers"
+    told = json.loads(done.stdout)
+    assert told["answers"] == asked(place).answers
+    assert set(told["seconds"]) == {"open", "read"}

@@ -11,8 +11,8 @@ import lightalign
 from lightalign.featcache.errors import SpecError, UnreadableItemError
 from lightalign.pipelines.joint import match
 from lightalign.pipelines.joint.match_spec import MatchSpec
-from lightalign.pipelines.joint.required_head import require_head
 from lightalign.pipelines.runs.joint_run import PairReader
+from lightalign.pipelines.runs.required_head import require_head
 
 from ...helpers import lightalign as command
 from ..joint_runs import TINY, quick_joint

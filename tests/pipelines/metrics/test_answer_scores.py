@@ -125,17 +125,17 @@ def test_a_place_that_is_none_of_the_list_has_no_score():
 def test_questions_whose_answer_is_in_no_list_count_as_wrong():
     """Right, wrong, unlisted, and three of ten: (1 + 0 + 0 + 0.9) / 4."""
     questions = [["red"], ["no"], ["blue"], ["two"] * 3 + ["blue"] * 7]
+    targets = targets_of(questions)
     numbers = answer_numbers(
-        targets_of(questions),
-        np.array([2, 2, 2, 1]),
+        targets.scores_of(np.array([2, 2, 2, 1])),
         np.array([0, 0, 1, 2]),
         {"by_answer_type": ["other", "yes/no", "other", "number"]},
+        targets.chance,
     )
     assert numbers["accuracy"].value == pytest.approx(47.5)
     assert numbers["accuracy"].num == 4
     assert numbers["accuracy"].chance == pytest.approx(100 * (1 / 3 + 1 / 3 + 0 + 0.3) / 4)
-    assert numbers["num_unlisted"] == 1
-    assert numbers["unlisted"].value == 25
+    assert targets.unlisted.tolist() == [False, False, True, False]
     by_type = {kind: table["accuracy"] for kind, table in numbers["by_answer_type"].items()}
     assert list(by_type) == ["number", "other", "yes/no"]
     assert [number.value for number in by_type.values()] == pytest.approx([90, 50, 0])
@@ -201,8 +201,7 @@ def test_the_majority_answer_is_the_most_frequent_label_of_train():
     train = targets_of([["red"], ["two"], ["blue"], ["blue"], ["2"]])
     assert majority_answer(train.labels) == 1
     test = targets_of([["two"], ["red"]])
-    numbers = answer_numbers(test, np.full(2, majority_answer(train.labels)), np.arange(2))
-    assert numbers["accuracy"].value == 50
+    assert test.scores_of(np.full(2, majority_answer(train.labels))).tolist() == [1, 0]
 
 
 def test_without_a_listed_label_there_is_no_majority():

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from lightalign.pipelines.metrics import wups as module
+from lightalign.pipelines.metrics.answer_scores import score_number
 from lightalign.pipelines.metrics.wordnet import WordNet, find_wordnet
 from lightalign.pipelines.metrics.wups import (
     set_similarity,
     word_similarity,
     wordnet_or_warning,
     wups_definition,
-    wups_numbers,
     wups_scores,
 )
 
@@ -61,14 +61,9 @@ def test_wups_is_the_mean_over_questions():
     answers, truths = ["chair", "seat", "zzz"], ["chair", "table", "seat"]
     ends = np.array([1, 2, 3])
     assert wups_scores(SMALL, answers, truths, ends, threshold=0.0).tolist() == [1, 0.75, 0]
-    numbers = wups_numbers(SMALL, answers, truths, ends, np.array([0, 1, 1]))
-    assert {name: number.value for name, number in numbers.items()} == pytest.approx(
-        {"wups_0.9": 107.5 / 3, "wups_0": 175 / 3, "wups_0.925": 107.5 / 3}
-    )
-    assert all(number.num == 3 for number in numbers.values())
-    for number in numbers.values():
-        low, high = number.interval
-        assert low < number.value < high
+    strict = wups_scores(SMALL, answers, truths, ends, threshold=0.9)
+    number = score_number(strict, np.array([0, 1, 1]))
+    assert (number.value, number.num) == (pytest.approx(107.5 / 3), 3)
 
 
 def test_several_right_answers_stand_one_question_after_the_other():

@@ -8,7 +8,7 @@ from ...adapters.joint_adapter import JointAdapter
 from ...featcache.errors import SpecError
 from ...featcache.home import command_line
 from ..inputs.store_selection import option_of
-from ..runs import run_folder
+from . import run_folder
 
 
 def require_head(adapter: JointAdapter, head: str, *, folder: Path, home: Path) -> None:
