@@ -42,6 +42,9 @@ class JointObjective(nn.Module, ABC):
             `CHOICES`.
         unit: What its loss counts by, in the plural.
         rows_per_unit: Rows of logits that a unit has.
+        accuracy: Name of the mean of what `told` gives, in percent.
+        balanced_by: Name of the label over whose two values that is averaged, each counting as
+            much as the other, or None where all units count alike.
     """
 
     head: ClassVar[str]
@@ -49,6 +52,8 @@ class JointObjective(nn.Module, ABC):
     reading: ClassVar[str] = PAIRS
     unit: ClassVar[str] = "pairs"
     rows_per_unit: int = 1
+    accuracy: ClassVar[str]
+    balanced_by: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,6 +67,12 @@ class JointObjective(nn.Module, ABC):
         The mean over a batch is its loss, so that the losses of its parts add up to it exactly.
         `labels` may hold others than it needs.
         """
+
+    @abstractmethod
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return how right the output with the highest logit is, in [0, 1], for each unit."""
 
 
 JOINT_OBJECTIVES = Registry(

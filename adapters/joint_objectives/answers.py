@@ -42,6 +42,7 @@ class Answers(JointObjective):
     """
 
     head = "answers"
+    accuracy = "accuracy"
 
     def __init__(self, *, loss: str = "soft") -> None:
         super().__init__()
@@ -67,3 +68,11 @@ class Answers(JointObjective):
         if _MATCHES in labels:
             losses = torch.where(labels[_MATCHES], losses, 0.0)
         return losses
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return the score of the answer with the highest logit, the label `answers` of it."""
+        best = logits.argmax(dim=1)
+        scores: Tensor = labels["answers"][torch.arange(len(best)), best]
+        return scores

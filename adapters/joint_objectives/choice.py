@@ -30,6 +30,7 @@ class Choice(JointObjective):
     """
 
     head = "choice"
+    accuracy = "choice_accuracy"
     labels = ("choice",)
     reading = CHOICES
     unit = "questions"
@@ -46,3 +47,9 @@ class Choice(JointObjective):
         """Return the loss of each question."""
         of_question = at_least_float32(logits).reshape(-1, self.rows_per_unit)
         return functional.cross_entropy(of_question, labels["choice"], reduction="none")
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each question whose right text is told, and 0 for others."""
+        return (logits.reshape(-1, self.rows_per_unit).argmax(dim=1) == labels["choice"]).float()

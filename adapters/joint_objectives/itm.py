@@ -24,6 +24,8 @@ class Itm(JointObjective):
     """
 
     head = "itm"
+    accuracy = "itm_accuracy"
+    balanced_by = "matches"
     labels = ("matches",)
 
     def forward(
@@ -34,3 +36,9 @@ class Itm(JointObjective):
         return functional.cross_entropy(
             at_least_float32(logits), labels["matches"].long(), reduction="none"
         )
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each pair whose kind is told, and 0 for others."""
+        return ((logits[:, 1] > logits[:, 0]) == labels["matches"]).float()

@@ -24,6 +24,7 @@ class Mlm(JointObjective):
     """
 
     head = "mlm"
+    accuracy = "mlm_accuracy"
     labels = ("token",)
     reading = MASKED_TOKENS
     unit = "masked tokens"
@@ -35,3 +36,9 @@ class Mlm(JointObjective):
         return functional.cross_entropy(
             at_least_float32(logits), labels["token"], ignore_index=-1, reduction="none"
         )
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each masked token that is told, and 0 for others."""
+        return (logits.argmax(dim=1) == labels["token"]).float()

@@ -23,6 +23,7 @@ class Mpc(JointObjective):
     """
 
     head = "mpc"
+    accuracy = "mpc_accuracy"
     labels = ("class",)
     reading = MASKED_BOXES
     unit = "boxes"
@@ -34,3 +35,9 @@ class Mpc(JointObjective):
         return functional.cross_entropy(
             at_least_float32(logits), labels["class"], ignore_index=-1, reduction="none"
         )
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each object whose class is told, and 0 for others."""
+        return (logits.argmax(dim=1) == labels["class"]).float()

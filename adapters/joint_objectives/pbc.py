@@ -24,6 +24,8 @@ class Pbc(JointObjective):
     """
 
     head = "pbc"
+    accuracy = "pbc_accuracy"
+    balanced_by = "named"
     labels = ("named",)
     unit = "patches"
 
@@ -34,3 +36,9 @@ class Pbc(JointObjective):
         return functional.cross_entropy(
             at_least_float32(logits), labels["named"].long(), reduction="none"
         )
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each patch whose kind is told, and 0 for others."""
+        return ((logits[:, 1] > logits[:, 0]) == labels["named"]).float()

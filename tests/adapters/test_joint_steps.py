@@ -262,6 +262,15 @@ def test_head_reads_rows_or_the_tokens_of_a_side(name):
     assert HEADS.load(name).reads in {POOLED, "image", "text"}
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("itm", 3_074), ("answers", 7_173_177), ("pbc", 593_666), ("choice", 2_365_441)],
+)
+def test_heads_have_the_parameters_of_vle_at_768(name, parameters):
+    inputs = HeadInputs(2 * 768, 768, IMAGE_TEXT, {"answers": 3129})
+    assert sum(p.numel() for p in build_any_head(name, inputs).parameters()) == parameters
+
+
 @pytest.mark.parametrize("name", HEADS.names())
 def test_gradient_reaches_every_parameter_of_a_head(name):
     head = build_any_head(name).eval()
