@@ -96,7 +96,7 @@ def test_only_heads_that_an_objective_reads_are_built(home):
         (
             {"overrides": ("heads.pbc.part=pbc", "objective.pbc.weight=1.0")},
             SpecError,
-            r"\[objective\].pbc has targets that no store is read for: leave it out, answers and itm",
+            r"\[objective\].pbc has targets that no store is read for: leave it out, answers",
         ),
         ({"preset": "oneencoder/vqa", "objective": "itm"}, SpecError, "has no head for 'itm'"),
         ({"objective": "answers"}, SpecError, r"needs answers, and dataset shapes has"),
