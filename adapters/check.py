@@ -8,6 +8,7 @@ from ..featcache.config import Table
 from ..featcache.modalities import known_sides
 from .adapter import build_adapter, count_parameters
 from .building import outlining
+from .checkpoint import LIST_SIZES
 from .head import HeadInputs, build_head
 from .joint_adapter import JointAdapter, heads_read, outline_joint_adapter
 from .objective import build_objective
@@ -66,23 +67,24 @@ def _check_joint(name: str, preset: Table, stated: Mapping[str, Any]) -> Iterato
     """Yield the count of the adapter without heads, of each stated head, and of all if stated."""
     widths = stated.get("widths", _WIDTHS)
     by_side = {side: widths[side.value] for side in known_sides(widths)}
-    num_answers = stated.get("num_answers", 1)  # without a head that is counted, any number
+    # of a list whose head is not counted, any number
+    listed = {name: stated.get(key, 1) for name, key in LIST_SIZES.items()}
     # names and shapes are enough to count: large ones take gigabytes
-    adapter = outline_joint_adapter(preset, widths=by_side, num_answers=num_answers)
+    adapter = outline_joint_adapter(preset, widths=by_side, listed=listed)
     without_heads = count_parameters(adapter) - count_parameters(adapter.heads)
     yield _compare(name, widths, without_heads, stated.get("parameters"))
     for head, expected in stated.get("heads", {}).items():
-        count = _count_head(head, preset, adapter, num_answers)
+        count = _count_head(head, preset, adapter, listed)
         yield _compare(f"{name} {head}", widths, count, expected)
     if "total" in stated:
         total = without_heads + sum(
-            _count_head(head, preset, adapter, num_answers) for head in heads_read(preset)
+            _count_head(head, preset, adapter, listed) for head in heads_read(preset)
         )
         yield _compare(f"{name} all", widths, total, stated["total"])
 
 
-def _count_head(name: str, preset: Table, adapter: JointAdapter, num_answers: int) -> int:
-    inputs = HeadInputs(adapter.pooled_width, adapter.token_width, adapter.sides, num_answers)
+def _count_head(name: str, preset: Table, adapter: JointAdapter, listed: Mapping[str, int]) -> int:
+    inputs = HeadInputs(adapter.pooled_width, adapter.token_width, adapter.sides, listed)
     with outlining(f"[heads].{name}"):
         return count_parameters(build_head(name, preset["heads"][name], inputs))
 

@@ -37,6 +37,8 @@ HASHES = "lightalign"  # name of our entry in the metadata of the tensor file
 STRUCTURE = ("towers", "objective", "widths")  # the keys of the table that decide the modules
 # of a joint adapter
 JOINT_STRUCTURE = (KIND, "towers", "joint", "heads", "objective", "widths", "num_answers")
+# keys that say how many entries the lists have that its heads tell apart
+LIST_SIZES = {"answers": "num_answers", "tokens": "num_tokens", "classes": "num_classes"}
 MEMBERS = "members"  # another, of an ensemble: how many adapters of these towers it is
 
 
@@ -216,8 +218,9 @@ def table_hash(table: Table) -> str:
     """Return the hash of the keys of a table that decide the modules, in hexadecimal."""
     keys = JOINT_STRUCTURE if table.get(KIND) == JOINT else STRUCTURE
     decisive = {key: table.get(key) for key in keys}
-    if MEMBERS in table:
-        decisive[MEMBERS] = table[MEMBERS]
+    # these came later, and tables without them keep their hashes
+    later = [key for key in (MEMBERS, "num_tokens", "num_classes") if key in table]
+    decisive |= {key: table[key] for key in later}
     return fingerprint(decisive)
 
 

@@ -1,10 +1,11 @@
-"""The contract of a head: rows that were read jointly in, logits out.
+"""The contract of a head: vectors of what was read jointly in, logits out.
 
-Axis names: `batch` rows, `outputs` logits of a row.
+Axis names: `units` vectors, each of a row or of one of its tokens; `outputs` logits of a unit.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,8 +15,15 @@ from torch import Tensor, nn
 from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.types import Sides
-from .joint_tokens import Joint
 from .options import construct, split_part
+
+POOLED = "pooled"  # what a head reads that has one vector a row
+# what the entries of a list are, and who has them, by the name of the list
+LISTS = {
+    "answers": ("answer", "questions with answers"),
+    "tokens": ("token", "texts with masked variants"),
+    "classes": ("class", "images with boxes of classes"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,32 +34,35 @@ class HeadInputs:
         pooled_width: Features of the vector of a row.
         token_width: Features of a fused token.
         sides: The two sides, in the order that counts.
-        num_answers: Answers of the list that questions are answered from, or None without one.
+        listed: Entries of each list that heads tell apart, by its name, one of `LISTS`.
     """
 
     pooled_width: int
     token_width: int
     sides: Sides
-    num_answers: int | None = None
+    listed: Mapping[str, int] = field(default_factory=dict)
 
 
 class Head(nn.Module, ABC):
-    """Map rows that were read jointly to logits.
+    """Map vectors of what was read jointly to logits.
 
     A subclass takes `inputs` first and its own options keyword-only, with types and defaults in the
     signature: an entry of `[heads]` names `part` and any of them.
 
     Attributes:
-        needs_answers: Whether it has an output for each answer of a list.
-        num_outputs: Logits of a row, which a subclass sets.
+        reads: What a vector is of: `POOLED`, a row, or the name of the side whose fused tokens it
+            reads one by one.
+        list_name: Name of the list of which it has an output for each entry, or None.
+        num_outputs: Logits of a unit, which a subclass sets.
     """
 
-    needs_answers: ClassVar[bool] = False
+    reads: ClassVar[str] = POOLED
+    list_name: ClassVar[str | None] = None
     num_outputs: int
 
     @abstractmethod
-    def forward(self, joint: Joint) -> Float[Tensor, "batch outputs"]:
-        """Return the logits of each row."""
+    def forward(self, vectors: Float[Tensor, "units width"]) -> Float[Tensor, "units outputs"]:
+        """Return the logits of each unit."""
 
 
 HEADS: Registry[Head] = Registry(
@@ -64,14 +75,16 @@ def build_head(name: str, table: Any, inputs: HeadInputs) -> Head:
 
     Raises:
         SpecError: The entry names no part, an option is unknown, missing or wrong, or the head
-            needs a list of answers and there is none.
+            needs a list and there is none.
         UnknownNameError: No head has the name of the part.
     """
     where = f"[heads].{name}"
     part, options = split_part(table, where=where, example="itm")
-    if HEADS.load(part).needs_answers and not inputs.num_answers:
+    needed = HEADS.load(part).list_name
+    if needed is not None and not inputs.listed.get(needed):
+        entry, wanted = LISTS[needed]
         raise SpecError(
-            f"{where} ({part}) has an output for each answer of a list, and the data have none: "
-            "take questions with answers"
+            f"{where} ({part}) has an output for each {entry} of a list, and the data have none: "
+            f"take {wanted}"
         )
     return construct(HEADS, part, inputs, options=options, where=where)

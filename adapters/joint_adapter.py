@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..featcache.errors import SpecError
 from ..featcache.registry import Registry
 from ..featcache.tokens import Tokens
-from ..featcache.types import Side, Sides, in_words, sides_of
+from ..featcache.types import Side, Sides, in_words, side_called, sides_of
 from .adapter import Adapter, Widths, assemble, check_towers
 from .building import check_memory, outlining, seeded
-from .head import Head, HeadInputs, build_head
+from .head import POOLED, Head, HeadInputs, build_head
 from .joint_objective import JOINT_OBJECTIVES, objective_weights
 from .joint_step import JointStep
 from .joint_tokens import Boxes, Joint, JointTokens, blinded
@@ -44,7 +44,7 @@ class JointAdapter(nn.Module):
         towers: What each side does alone; its steps may leave several tokens a row.
         steps: Joint steps by name, in order; the last one that pools decides what is pooled.
         heads: Heads by name, such as `itm`.
-        num_answers: Answers of the list that the heads were built for, or None without one.
+        listed: Entries of each list that the heads were built for, by its name, such as `answers`.
         blind: Name of a side of which it sees one token of zeros, as a control; or empty.
 
     Attributes:
@@ -62,7 +62,7 @@ class JointAdapter(nn.Module):
         *,
         steps: Mapping[str, JointStep],
         heads: Mapping[str, Head],
-        num_answers: int | None = None,
+        listed: Mapping[str, int] | None = None,
         blind: str = "",
     ) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class JointAdapter(nn.Module):
         self.blind = blind
         self.steps = nn.ModuleDict(steps)
         self.heads = nn.ModuleDict(heads)
-        self.num_answers = num_answers
+        self.listed = dict(listed or {})
         self.widths, self.stream_widths = towers.widths, towers.stream_widths
         self.sides = _sides_of(towers.widths)
         if blind and blind not in {side.value for side in self.sides}:
@@ -130,8 +130,21 @@ class JointAdapter(nn.Module):
         assert rows.pooled is not None, "a step of every joint adapter pools"
         return Joint(rows.tokens, rows.pooled)
 
-    def logits(self, joint: Joint, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    def logits(
+        self,
+        joint: Joint,
+        names: Iterable[str] | None = None,
+        places: Mapping[str, Int64[Tensor, "units 2"]] | None = None,
+    ) -> dict[str, Tensor]:
         """Return the logits of each head, or of those called `names`, by name.
+
+        A head that reads the vectors of rows gives some for each row, one that reads tokens for
+        each of `places`.
+
+        Args:
+            joint: Rows that were read jointly.
+            names: Names of heads; all if None.
+            places: Row and position of each token that a head reads, by its name.
 
         Raises:
             SpecError: It has no such head.
@@ -142,7 +155,18 @@ class JointAdapter(nn.Module):
                 f"the joint adapter has no head {missing[0]!r}, its heads are {list(self.heads)}: "
                 "take a run that was trained with it"
             )
-        return {name: self.heads[name](joint) for name in asked}
+        return {name: self.heads[name](self._vectors(joint, name, places)) for name in asked}
+
+    def _vectors(
+        self, joint: Joint, name: str, places: Mapping[str, Int64[Tensor, "units 2"]] | None
+    ) -> Float[Tensor, "units width"]:
+        """Return the vectors that a head reads."""
+        head = self.heads[name]
+        assert isinstance(head, Head)
+        if head.reads == POOLED:
+            return joint.pooled
+        rows, positions = (places or {})[name].unbind(dim=1)
+        return joint.tokens[side_called(head.reads)].values[rows, positions]
 
     def _read(
         self,
@@ -259,7 +283,7 @@ def build_joint_adapter(
     table: Mapping[str, Any],
     *,
     widths: Mapping[Side, Widths],
-    num_answers: int | None = None,
+    listed: Mapping[str, int] | None = None,
     seed: int,
 ) -> JointAdapter:
     """Build the joint adapter that a joint preset describes.
@@ -271,24 +295,27 @@ def build_joint_adapter(
     Args:
         table: The preset.
         widths: Features of one input token of each side, or of each of its streams.
-        num_answers: Answers of the list that questions are answered from, or None without one.
+        listed: Entries of each list that heads tell apart, by its name, such as `answers`.
         seed: Seed of the initial weights. The global generators are left as they were.
 
     Raises:
         SpecError: A table is missing or malformed, an option unknown, missing or wrong, the towers
             end in different widths or have a step that is fitted to rows, no joint step pools, a
-            head that the objective reads is not there or has no list of answers, or they do not
+            head that the objective reads is not there or has no list, or they do not
             fit into memory.
         UnknownNameError: No step, joint step, head or joint objective has the name of a part.
     """
-    outline = outline_joint_adapter(table, widths=widths, num_answers=num_answers)
+    outline = outline_joint_adapter(table, widths=widths, listed=listed)
     check_memory(outline, described=f"{_DESCRIBED} describe a joint adapter")
     with seeded(seed):
-        return _assemble(table, widths, num_answers)
+        return _assemble(table, widths, listed)
 
 
 def outline_joint_adapter(
-    table: Mapping[str, Any], *, widths: Mapping[Side, Widths], num_answers: int | None = None
+    table: Mapping[str, Any],
+    *,
+    widths: Mapping[Side, Widths],
+    listed: Mapping[str, int] | None = None,
 ) -> JointAdapter:
     """Build what `build_joint_adapter` builds, on the meta device: names and shapes alone.
 
@@ -305,11 +332,11 @@ def outline_joint_adapter(
             )
     check_towers(table["towers"], widths)
     with outlining(_DESCRIBED):
-        return _assemble(table, widths, num_answers)
+        return _assemble(table, widths, listed)
 
 
 def _assemble(
-    table: Mapping[str, Any], widths: Mapping[Side, Widths], num_answers: int | None
+    table: Mapping[str, Any], widths: Mapping[Side, Widths], listed: Mapping[str, int] | None
 ) -> JointAdapter:
     towers = assemble(table["towers"], widths)
     _check_needs_no_rows(towers)
@@ -323,12 +350,12 @@ def _assemble(
         part, options = split_part(entry, where=where, example="co-attention")
         step = construct(JOINT_STEPS, part, width, sides, options=options, where=where)
         steps[slot], width = step, step.out_width
-    inputs = HeadInputs(_pooled_width(list(steps.values())), width, sides, num_answers)
+    inputs = HeadInputs(_pooled_width(list(steps.values())), width, sides, listed or {})
     return JointAdapter(
         towers,
         steps=steps,
         heads={name: build_head(name, table["heads"][name], inputs) for name in heads_read(table)},
-        num_answers=num_answers,
+        listed=listed,
         blind=str(table.get("blind", "")),
     )
 

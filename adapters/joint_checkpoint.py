@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from ..featcache.errors import SpecError
 from ..featcache.modalities import known_sides
 from .checkpoint import (
     JOINT_STRUCTURE,
+    LIST_SIZES,
     TABLE_FILE,
     TENSOR_FILE,
     check_shapes,
@@ -25,7 +26,8 @@ from .joint_adapter import JointAdapter, build_joint_adapter, outline_joint_adap
 from .joint_objective import JointObjectives, build_joint_objectives
 from .preset import JOINT, KIND
 
-_MOST_ANSWERS = 2**24  # of a list; those of datasets have some thousand
+_MOST_LISTED = 2**24  # entries of a list; those of datasets have some thousand
+_Count: TypeAlias = Annotated[int, Meta(ge=1, le=_MOST_LISTED)]
 
 
 class _JointStructure(TypedDict):
@@ -37,7 +39,9 @@ class _JointStructure(TypedDict):
     heads: dict[str, dict[str, Any]]
     objective: dict[str, dict[str, Any]]
     widths: dict[str, int | list[int]]
-    num_answers: NotRequired[Annotated[int, Meta(ge=1, le=_MOST_ANSWERS)]]
+    num_answers: NotRequired[_Count]
+    num_tokens: NotRequired[_Count]
+    num_classes: NotRequired[_Count]
 
 
 def save_joint_adapter(
@@ -50,8 +54,8 @@ def save_joint_adapter(
     """Save a joint adapter and its objectives in a folder, each file atomically.
 
     `table` is the resolved preset with the `towers`, `joint`, `heads` and `objective` that they
-    were built from; whatever else it holds is kept, and the adapter's input widths and number of
-    answers become `[widths]` and `num_answers`.
+    were built from; whatever else it holds is kept, and the adapter's input widths and entries of
+    lists become `[widths]`, `num_answers`, `num_tokens` and `num_classes`.
 
     Raises:
         SpecError: The table lacks one of these.
@@ -59,7 +63,7 @@ def save_joint_adapter(
     full = {
         **table,
         KIND: JOINT,
-        "num_answers": adapter.num_answers,
+        **{LIST_SIZES[name]: adapter.listed.get(name) for name in LIST_SIZES},
         "widths": widths_table(adapter.stream_widths),
     }
     if missing := [key for key in JOINT_STRUCTURE if key not in full]:
@@ -83,12 +87,12 @@ def load_joint_adapter(folder: Path) -> tuple[JointAdapter, JointObjectives, Tab
     table, tensors = read_checkpoint(folder, kind=JOINT)
     check(table, _JointStructure, where=folder / TABLE_FILE)
     widths = {side: table["widths"][side.value] for side in known_sides(table["widths"])}
-    num_answers = table.get("num_answers")
+    listed = {name: table[key] for name, key in LIST_SIZES.items() if key in table}
     objectives = build_joint_objectives(table["objective"])
     # before anything is allocated: the numbers of the table may be of any size
-    outline = outline_joint_adapter(table, widths=widths, num_answers=num_answers)
+    outline = outline_joint_adapter(table, widths=widths, listed=listed)
     check_shapes(_state(outline, objectives), tensors, where=folder / TENSOR_FILE)
-    adapter = build_joint_adapter(table, widths=widths, num_answers=num_answers, seed=0)
+    adapter = build_joint_adapter(table, widths=widths, listed=listed, seed=0)
     nn.ModuleDict({"adapter": adapter, "objective": objectives}).load_state_dict(tensors)
     return adapter.eval(), objectives.eval(), table
 

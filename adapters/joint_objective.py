@@ -1,6 +1,9 @@
-"""The contract of a joint objective: logits of a head and labels of pairs in, a loss a pair out.
+"""The contract of a joint objective: logits of a head and labels in, a loss a unit out.
 
-Axis names: `n` pairs, `outputs` logits of a pair.
+A unit is what a loss counts by: a pair, a masked token, a patch, a box, a question.
+
+Axis names: `rows` logits as a head gives them, one or several a unit; `outputs` logits of a row;
+`units` units.
 """
 
 import math
@@ -18,10 +21,16 @@ from ..featcache.registry import Registry
 from .options import read_options
 
 _WEIGHT = "weight"
+# what is read together: both items as they are, or a view of one of them, or several texts to one
+# image with boxes
+PAIRS = "pairs"
+MASKED_TOKENS = "masked-tokens"
+MASKED_BOXES = "masked-boxes"
+CHOICES = "choices"
 
 
 class JointObjective(nn.Module, ABC):
-    """Map the logits of a head and the labels of pairs to a loss a pair.
+    """Map the logits of a head and labels to a loss a unit.
 
     A subclass takes its options keyword-only, with types and defaults in the signature: its table
     in `[objective]` names any of them, and `weight`.
@@ -29,23 +38,41 @@ class JointObjective(nn.Module, ABC):
     Attributes:
         head: Name in `[heads]` of the head whose logits it reads.
         labels: Names of the labels that it needs.
+        reading: What is read together for it: `PAIRS`, `MASKED_TOKENS`, `MASKED_BOXES` or
+            `CHOICES`.
+        unit: What its loss counts by, in the plural.
+        rows_per_unit: Rows of logits that a unit has.
+        accuracy: Name of the mean of what `told` gives, in percent.
+        balanced_by: Name of the label over whose two values that is averaged, each counting as
+            much as the other, or None where all units count alike.
     """
 
     head: ClassVar[str]
     labels: tuple[str, ...]
+    reading: ClassVar[str] = PAIRS
+    unit: ClassVar[str] = "pairs"
+    rows_per_unit: int = 1
+    accuracy: ClassVar[str]
+    balanced_by: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         super().__init__()
 
     @abstractmethod
     def forward(
-        self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " n"]:
-        """Return the loss of each pair, in nats and in float32 at least.
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return the loss of each unit, in nats and in float32 at least.
 
         The mean over a batch is its loss, so that the losses of its parts add up to it exactly.
         `labels` may hold others than it needs.
         """
+
+    @abstractmethod
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return how right the output with the highest logit is, in [0, 1], for each unit."""
 
 
 JOINT_OBJECTIVES = Registry(

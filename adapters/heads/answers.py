@@ -1,17 +1,11 @@
-"""Score each answer of a list by two matrices, as VLE does."""
+"""Score each answer of a list by two layers, as VLE does."""
 
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from ..building import check_spread, start_normal
-from ..head import Head, HeadInputs
-from ..joint_tokens import Joint
+from ..head import HeadInputs
+from ._two_layers import TwoLayers
 
 
-class Answers(Head):
-    """Score each answer of a list by two matrices, as VLE does.
-
-    W_2 gelu(LayerNorm(W_1 p + b_1)) + b_2 with the vector p of the row, W_1 being square.
+class Answers(TwoLayers):
+    """Score each answer of a list by two layers on the vector of a row; see `TwoLayers`.
 
     Source: VLE, iflytek/VLE, commit e322bb9, models/VLE/modeling_vle.py, `vqa_classifier`. No
     difference.
@@ -23,23 +17,7 @@ class Answers(Head):
         SpecError: `spread` is not positive.
     """
 
-    needs_answers = True
+    list_name = "answers"
 
     def __init__(self, inputs: HeadInputs, *, spread: float = 0.02) -> None:
-        super().__init__()
-        assert inputs.num_answers is not None, "build_head refuses a list that is not there"
-        check_spread(spread)
-        self.num_outputs = inputs.num_answers
-        width = inputs.pooled_width
-        self.layers = nn.Sequential(
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.GELU(),
-            nn.Linear(width, self.num_outputs),
-        )
-        start_normal(self, spread)
-
-    def forward(self, joint: Joint) -> Float[Tensor, "batch outputs"]:
-        """Return a logit of each answer."""
-        logits: Tensor = self.layers(joint.pooled)
-        return logits
+        super().__init__(inputs.pooled_width, inputs.listed["answers"], spread=spread)

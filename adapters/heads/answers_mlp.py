@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from ...featcache.errors import SpecError
 from ..head import Head, HeadInputs
-from ..joint_tokens import Joint
 
 
 class AnswersMlp(Head):
@@ -24,16 +23,15 @@ class AnswersMlp(Head):
         SpecError: An option is out of its range.
     """
 
-    needs_answers = True
+    list_name = "answers"
 
     def __init__(self, inputs: HeadInputs, *, hidden: int = 512, dropout: float = 0.5) -> None:
         super().__init__()
-        assert inputs.num_answers is not None, "build_head refuses a list that is not there"
         if hidden < 1:
             raise SpecError(f"hidden must be positive, found {hidden}")
         if not 0.0 <= dropout < 1.0:
             raise SpecError(f"dropout must be in [0, 1), found {dropout}")
-        self.num_outputs = inputs.num_answers
+        self.num_outputs = inputs.listed["answers"]
         self.layers = nn.Sequential(
             nn.Linear(inputs.pooled_width, hidden),
             nn.ReLU(),
@@ -41,7 +39,7 @@ class AnswersMlp(Head):
             nn.Linear(hidden, self.num_outputs),
         )
 
-    def forward(self, joint: Joint) -> Float[Tensor, "batch outputs"]:
+    def forward(self, vectors: Float[Tensor, "units width"]) -> Float[Tensor, "units outputs"]:
         """Return a logit of each answer."""
-        logits: Tensor = self.layers(joint.pooled)
+        logits: Tensor = self.layers(vectors)
         return logits

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from ..building import check_spread, start_normal
 from ..head import Head, HeadInputs
-from ..joint_tokens import Joint
 
 
 class Itm(Head):
@@ -30,7 +29,7 @@ class Itm(Head):
         self.score = nn.Linear(inputs.pooled_width, 2)
         start_normal(self, spread)
 
-    def forward(self, joint: Joint) -> Float[Tensor, "batch outputs"]:
+    def forward(self, vectors: Float[Tensor, "units width"]) -> Float[Tensor, "units outputs"]:
         """Return the logits of no match and of a match."""
-        logits: Tensor = self.score(joint.pooled)
+        logits: Tensor = self.score(vectors)
         return logits

@@ -42,6 +42,7 @@ class Answers(JointObjective):
     """
 
     head = "answers"
+    accuracy = "accuracy"
 
     def __init__(self, *, loss: str = "soft") -> None:
         super().__init__()
@@ -51,8 +52,8 @@ class Answers(JointObjective):
         self.labels = ("answers",) if loss == "soft" else ("answer",)
 
     def forward(
-        self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " n"]:
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
         """Return the loss of each pair."""
         scores = at_least_float32(logits)  # even under autocast
         if self.loss == "soft":
@@ -67,3 +68,11 @@ class Answers(JointObjective):
         if _MATCHES in labels:
             losses = torch.where(labels[_MATCHES], losses, 0.0)
         return losses
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return the score of the answer with the highest logit, the label `answers` of it."""
+        best = logits.argmax(dim=1)
+        scores: Tensor = labels["answers"][torch.arange(len(best)), best]
+        return scores

@@ -24,13 +24,21 @@ class Itm(JointObjective):
     """
 
     head = "itm"
+    accuracy = "itm_accuracy"
+    balanced_by = "matches"
     labels = ("matches",)
 
     def forward(
-        self, logits: Float[Tensor, "n outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " n"]:
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
         """Return the loss of each pair."""
         # float32 even under autocast
         return functional.cross_entropy(
             at_least_float32(logits), labels["matches"].long(), reduction="none"
         )
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each pair whose kind is told, and 0 for others."""
+        return ((logits[:, 1] > logits[:, 0]) == labels["matches"]).float()

@@ -8,7 +8,7 @@ import torch
 from ...adapters.joint_adapter import JointAdapter
 from ...adapters.joint_objective import JointObjectives, build_joint_objectives
 from ..common.reproducibility import resolve_precision
-from ..training.joint.batches import JointRows, PairsLoaded
+from ..training.joint.batches import JointRows, PairsLoaded, Targets
 from ..training.joint.modules import build_joint_trainable
 from ..training.joint.step import MATCHES, JointForward, JointStep
 from ..training.modules import TrainingModules
@@ -39,7 +39,7 @@ class PlannedJointStep(Planned):
             self.table,
             self.options,
             widths=self.shape.widths,
-            num_answers=self.num_answers,
+            listed={} if self.num_answers is None else {"answers": self.num_answers},
             objectives=build_joint_objectives(self.table["objective"]).to(device),
             seed=0,
             device=device,
@@ -82,19 +82,22 @@ class PlannedJointStep(Planned):
             sides = [(right, others), (others, right)]
             of_wrong = np.concatenate([np.stack(side, axis=1) for side in sides])
         first, second = (self.shape.random_rows(side, images) for side in self.shape.sides)
-        labels = {}
+        pairs = np.concatenate([np.stack([right, right], axis=1), of_wrong])
+        matches = torch.arange(len(pairs)) < images
+        targets = {"itm": Targets(np.arange(len(pairs)), {"matches": matches})}
         if num_answers := self.answers_loaded(objective):
-            labels = {
+            scores = {
                 "answers": torch.zeros(images, num_answers),
                 "answer": torch.zeros(images, dtype=torch.int64),
             }
+            targets["answers"] = Targets(right, scores)
         return PairsLoaded(
             rows=JointRows(right, right, of_wrong),
             first=first,
             second=second,
-            pairs=np.concatenate([np.stack([right, right], axis=1), of_wrong]),
+            pairs=pairs,
             right=right,
-            labels=labels,
+            targets=targets,
         )
 
     def answers_loaded(self, objective: JointObjectives) -> int:

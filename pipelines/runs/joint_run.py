@@ -55,10 +55,10 @@ class LoadedJoint:
         if "answers" in adapter.heads:
             listed = table.get("answers", {})
             answers = listed.get("listed", ())
-            if len(answers) != adapter.num_answers:
+            if len(answers) != adapter.listed["answers"]:
                 raise StoreCorruptError(
                     f"{folder / run_folder.TABLE} lists {len(answers):,} answers, and the head has "
-                    f"{adapter.num_answers:,} outputs: {run_folder.ways_out(folder)}"
+                    f"{adapter.listed['answers']:,} outputs: {run_folder.ways_out(folder)}"
                 )
             vocabulary = AnswerVocabulary(tuple(answers), listed.get("normalise", True))
         return cls(adapter.to(device), objectives.to(device), table, vocabulary)

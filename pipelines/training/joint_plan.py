@@ -28,6 +28,7 @@ from .plan import choose_validation
 from .tasks import TASKS, task_of
 
 OBJECTIVES = Path(__file__).parents[2] / "adapters" / "joint_objectives"
+_READ = ("answers", "itm")  # objectives whose targets are read from stores
 PRESET_KEYS = frozenset(
     {
         *("kind", "title", "source", "check", "task", "towers", "joint", "heads", "objective"),
@@ -115,6 +116,11 @@ def resolve_joint_preset(
     for name in ("towers", "joint", "heads", "objective", *({"task", "rates"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
+    if not_read := sorted(set(table["objective"]) & set(list_names(OBJECTIVES)) - set(_READ)):
+        raise SpecError(
+            f"[objective].{not_read[0]} has targets that no store is read for: leave it out, "
+            f"{' and '.join(_READ)} can be trained"
+        )
     # heads that no objective reads would be trained by nothing
     heads = {name: head for name, head in table["heads"].items() if name in table["objective"]}
     train = {"captions": "each", **table.get("train", {})}

@@ -69,7 +69,7 @@ def build(name, *overrides, widths=WIDTHS, answers=3):
     table = apply_overrides(read_preset(name), overrides)
     if name in VLE:  # both heads, whatever is trained
         table["objective"] = {"itm": {}, "answers": {}}
-    adapter = build_joint_adapter(table, widths=widths, num_answers=answers, seed=0)
+    adapter = build_joint_adapter(table, widths=widths, listed={"answers": answers}, seed=0)
     adapter = adapter.double().eval()
     adapter.load_state_dict(
         {key: originals.drawn(key, tuple(v.shape)) for key, v in adapter.state_dict().items()}
@@ -355,7 +355,7 @@ def test_vle_starts_as_bert_does(name):
     table = apply_overrides(read_preset(name), SMALL)
     table["objective"] = {"itm": {}, "answers": {}}
     widths = {IMAGE: 96, TEXT: 96}
-    adapter = build_joint_adapter(table, widths=widths, num_answers=40, seed=0)
+    adapter = build_joint_adapter(table, widths=widths, listed={"answers": 40}, seed=0)
     for key, parameter in adapter.named_parameters():
         values = parameter.detach()
         if values.ndim == 2:
@@ -369,7 +369,7 @@ def test_vle_starts_as_bert_does(name):
 def test_an_outline_has_the_names_and_shapes_of_the_joint_adapter(name):
     table = apply_overrides(read_preset(name), SMALLER[name])
     built, outline = (
-        make(table, widths=WIDTHS, num_answers=3, **seed)
+        make(table, widths=WIDTHS, listed={"answers": 3}, **seed)
         for make, seed in ((build_joint_adapter, {"seed": 0}), (outline_joint_adapter, {}))
     )
     assert isinstance(built, JointAdapter)

@@ -38,7 +38,8 @@ ANSWERS = 3
 
 
 def save(folder, table=TABLE, *, seed=7, answers=ANSWERS):
-    adapter = build_joint_adapter(table, widths=WIDTHS, num_answers=answers, seed=seed).eval()
+    listed = {} if answers is None else {"answers": answers}
+    adapter = build_joint_adapter(table, widths=WIDTHS, listed=listed, seed=seed).eval()
     save_joint_adapter(folder, adapter, build_joint_objectives(table["objective"]), table=table)
     return adapter
 
@@ -78,7 +79,7 @@ def test_a_joint_adapter_without_answers_names_none(tmp_path):
     table = {**TABLE, "objective": {"itm": {}}}
     save(tmp_path, table, answers=None)
     adapter, _, loaded = load_joint_adapter(tmp_path)
-    assert adapter.num_answers is None
+    assert not adapter.listed
     assert "num_answers" not in loaded
     assert list(adapter.heads) == ["itm"]
 
@@ -140,7 +141,7 @@ def test_a_flipped_bit_is_reported(tmp_path):
 
 @pytest.mark.parametrize("key", ["towers", "joint", "heads", "objective"])
 def test_a_table_without_structure_is_not_saved(tmp_path, key):
-    adapter = build_joint_adapter(TABLE, widths=WIDTHS, num_answers=ANSWERS, seed=0)
+    adapter = build_joint_adapter(TABLE, widths=WIDTHS, listed={"answers": ANSWERS}, seed=0)
     table = {name: value for name, value in TABLE.items() if name != key}
     with pytest.raises(SpecError, match=rf"no \[{key}\]"):
         save_joint_adapter(

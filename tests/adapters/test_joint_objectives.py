@@ -27,9 +27,15 @@ def build(name, **options):
 
 
 def logits_of(objective, seed=0):
-    count = 2 if objective.head == "itm" else NUM_ANSWERS
+    count = {"itm": 2, "pbc": 2, "choice": 1}.get(objective.head, NUM_ANSWERS)
+    rows = NUM_PAIRS * objective.rows_per_unit
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(NUM_PAIRS, count, generator=generator, dtype=torch.float64)
+    return torch.randn(rows, count, generator=generator, dtype=torch.float64)
+
+
+def rows_of(objective, units):
+    """Return the rows of the logits of some units."""
+    return slice(units.start * objective.rows_per_unit, units.stop * objective.rows_per_unit)
 
 
 def labels():
@@ -38,6 +44,10 @@ def labels():
         "matches": torch.tensor([True, False, True, True, False, True]),
         "answers": torch.rand(NUM_PAIRS, NUM_ANSWERS, generator=generator),
         "answer": torch.tensor([0, 1, -1, 3, 2, 1]),
+        "token": torch.tensor([3, -1, 0, 0, 2, 1]),
+        "named": torch.tensor([False, False, True, False, True, True]),
+        "class": torch.tensor([1, 1, -1, 0, 3, 2]),
+        "choice": torch.tensor([3, 1, 0, 0, 2, 1]),
     }
 
 
@@ -51,14 +61,17 @@ def test_joint_objective_takes_keyword_options_and_names_its_head_and_labels(nam
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_the_loss_is_one_of_each_pair_alone(name, options):
+def test_the_loss_is_one_of_each_unit_alone(name, options):
     objective = build(name, **options)
     logits = logits_of(objective)
     whole = objective(logits, labels())
     assert whole.shape == (NUM_PAIRS,)
     for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
         of_part = {label: entries[part] for label, entries in labels().items()}
-        torch.testing.assert_close(objective(logits[part], of_part), whole[part])
+        alone = objective(logits[rows_of(objective, part)], of_part)
+        torch.testing.assert_close(alone, whole[part])
+        told = objective.told(logits[rows_of(objective, part)], of_part)
+        assert torch.equal(told, objective.told(logits, labels())[part])
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -89,6 +102,63 @@ def test_matching_by_hand():
     logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
     loss = build("itm")(logits, {"matches": torch.tensor([True, False])})
     torch.testing.assert_close(loss, torch.tensor([math.log(4 / 3), math.log(4)]))
+
+
+def test_patches_by_hand_and_where_the_published_call_raises():
+    """As `itm`; the classes of VLE's [batch, patches, 2] logits stand where patches ought to."""
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
+    loss = build("pbc")(logits, {"named": torch.tensor([True, False])})
+    torch.testing.assert_close(loss, torch.tensor([math.log(4 / 3), math.log(4)]))
+    published = torch.nn.functional.cross_entropy
+    with pytest.raises(RuntimeError, match="Expected target size"):
+        published(torch.zeros(2, 196, 2), torch.zeros(2, 196, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("name", "label"), [("mlm", "token"), ("mpc", "class")])
+def test_entries_of_a_list_by_hand_and_none_costs_nothing(name, label):
+    """Logits 0, 0 and log 2 give the third 1/2; what is in no list has no loss and is not told."""
+    logits = torch.tensor([[0.0, 0.0, math.log(2)]] * 3)
+    labels = {label: torch.tensor([2, 0, -1])}
+    expected = torch.tensor([math.log(2), math.log(4), 0.0])
+    torch.testing.assert_close(build(name)(logits, labels), expected)
+    assert build(name).told(logits, labels).tolist() == [1, 0, 0]
+
+
+def test_choices_by_hand():
+    """Four equal logits: log 4; logits 0, 0, 0 and log 3 give the last 1/2 of its question."""
+    logits = torch.tensor([0.0, 0, 0, 0, 0, 0, 0, math.log(3)])[:, None]
+    labels = {"choice": torch.tensor([1, 3])}
+    expected = torch.tensor([math.log(4), math.log(2)])
+    torch.testing.assert_close(build("choice")(logits, labels), expected)
+    assert build("choice").told(logits, labels).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "rows"),
+    [("mlm", "token", 1), ("pbc", "named", 1), ("mpc", "class", 1), ("choice", "choice", 4)],
+)
+def test_losses_equal_float64_numpy(name, label, rows):
+    objective = build(name)
+    logits, right = logits_of(objective), labels()[label].long().numpy()
+    z = logits.numpy().reshape(NUM_PAIRS, -1)
+    expected = np.log(np.exp(z).sum(axis=1)) - z[np.arange(NUM_PAIRS), right]
+    expected[right < 0] = 0
+    assert objective.rows_per_unit == rows
+    loss = objective(logits, {label: labels()[label]}).numpy()
+    np.testing.assert_allclose(loss, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("choices", [0, 1])
+def test_a_question_has_two_texts_to_choose_from_at_least(choices):
+    with pytest.raises(SpecError, match=f"choice.choices must be at least 2, found {choices}"):
+        build_joint_objectives({"choice": {"choices": choices}})
+
+
+def test_answers_are_told_by_the_score_of_the_highest():
+    scores = {"answers": torch.tensor([[0.3, 1.0], [0.6, 0.0]])}
+    assert build("answers").told(torch.tensor([[2.0, 1], [2, 1]]), scores).tolist() == (
+        torch.tensor([0.3, 0.6]).tolist()
+    )
 
 
 def test_soft_answers_equal_the_sum_in_numpy():

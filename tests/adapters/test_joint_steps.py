@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightalign.adapters.attention import Attention
-from lightalign.adapters.head import HEADS, HeadInputs, build_head
-from lightalign.adapters.joint_adapter import JOINT_STEPS, Joint, JointTokens
+from lightalign.adapters.head import HEADS, LISTS, POOLED, HeadInputs, build_head
+from lightalign.adapters.joint_adapter import JOINT_STEPS, JointTokens
 from lightalign.featcache.errors import SpecError
 from lightalign.featcache.tokens import Tokens
 from lightalign.featcache.types import IMAGE_TEXT, Modality, sides_of
@@ -21,7 +21,8 @@ OPTION_TYPES = (int, float, bool, str)
 SMALL = {"co-attention": {"layers": 2, "heads": 2, "feedforward": 12}}
 # what a key's bias adds to the scores of a query is the same for all keys
 NO_GRADIENT = ("key.bias",)
-INPUTS = HeadInputs(pooled_width=2 * WIDTH, token_width=WIDTH, sides=IMAGE_TEXT, num_answers=5)
+LISTED = {"answers": 5, "tokens": 6, "classes": 7}
+INPUTS = HeadInputs(pooled_width=2 * WIDTH, token_width=WIDTH, sides=IMAGE_TEXT, listed=LISTED)
 
 
 def build(name, sides=IMAGE_TEXT, **options):
@@ -232,13 +233,10 @@ def build_any_head(name, inputs=INPUTS, **options):
     return build_head("mine", {"part": name, **options}, inputs)
 
 
-def joint(count, seed=0):
+def vectors(head, count, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    tokens = {
-        side: Tokens(torch.randn(count, 3, WIDTH, generator=generator), torch.ones(count, 3).bool())
-        for side in IMAGE_TEXT
-    }
-    return Joint(tokens, torch.randn(count, 2 * WIDTH, generator=generator))
+    width = 2 * WIDTH if head.reads == POOLED else WIDTH
+    return torch.randn(count, width, generator=generator)
 
 
 @pytest.mark.parametrize("name", HEADS.names())
@@ -250,36 +248,59 @@ def test_head_takes_inputs_and_keyword_options_of_toml_types(name):
 
 
 @pytest.mark.parametrize("name", HEADS.names())
-def test_head_scores_each_row_alone(name):
+def test_head_scores_each_unit_alone(name):
     head = build_any_head(name).eval()
-    logits = head(joint(4))
+    logits = head(vectors(head, 4))
     assert logits.shape == (4, head.num_outputs)
-    assert head.num_outputs == (5 if head.needs_answers else 2)
-    first = Joint({s: t.take(torch.tensor([0])) for s, t in joint(4).tokens.items()},
-                  joint(4).pooled[:1])  # fmt: skip
-    torch.testing.assert_close(head(first)[0], logits[0])
+    if head.list_name is not None:
+        assert head.num_outputs == LISTED[head.list_name]
+    torch.testing.assert_close(head(vectors(head, 4)[:1])[0], logits[0])
+
+
+@pytest.mark.parametrize("name", HEADS.names())
+def test_head_reads_rows_or_the_tokens_of_a_side(name):
+    assert HEADS.load(name).reads in {POOLED, "image", "text"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("itm", 3_074), ("answers", 7_173_177), ("pbc", 593_666), ("choice", 2_365_441)],
+)
+def test_heads_have_the_parameters_of_vle_at_768(name, parameters):
+    inputs = HeadInputs(2 * 768, 768, IMAGE_TEXT, {"answers": 3129})
+    assert sum(p.numel() for p in build_any_head(name, inputs).parameters()) == parameters
 
 
 @pytest.mark.parametrize("name", HEADS.names())
 def test_gradient_reaches_every_parameter_of_a_head(name):
     head = build_any_head(name).eval()
-    (head(joint(4)) * torch.arange(head.num_outputs)).sum().backward()
+    (head(vectors(head, 4)) * torch.arange(1, 1 + head.num_outputs)).sum().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in head.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS.names() if HEADS.load(name).needs_answers])
+@pytest.mark.parametrize("name", [name for name in HEADS.names() if HEADS.load(name).list_name])
 @pytest.mark.parametrize("count", [None, 0])
-def test_head_of_answers_needs_a_list_of_them(name, count):
-    inputs = HeadInputs(2 * WIDTH, WIDTH, IMAGE_TEXT, count)
-    with pytest.raises(SpecError, match=r"an output for each answer of a list, and the data have"):
+def test_head_of_a_list_needs_one(name, count):
+    list_name = HEADS.load(name).list_name
+    others = {other: size for other, size in LISTED.items() if other != list_name}
+    inputs = HeadInputs(
+        2 * WIDTH, WIDTH, IMAGE_TEXT, others if count is None else {**others, list_name: count}
+    )
+    entry, wanted = LISTS[list_name]
+    message = f"an output for each {entry} of a list, and the data have none: take {wanted}"
+    with pytest.raises(SpecError, match=message):
         build_any_head(name, inputs)
+
+
+SPREAD = ("answers", "choice", "mlm", "mpc", "pbc")
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("itm", {"spread": 0.0}, r"\[heads\].mine \(itm\): spread must be positive"),
-        ("answers", {"spread": 0.0}, "spread must be positive"),
+        *((name, {"spread": 0.0}, "spread must be positive") for name in SPREAD),
+        ("mlm", {"hidden": -1}, "hidden must be at least 0, found -1"),
         ("answers-mlp", {"hidden": 0}, "hidden must be positive, found 0"),
         ("answers-mlp", {"dropout": 1.0}, r"\[0, 1\)"),
         ("itm", {"hidden": 3}, r"\[heads\].mine \(itm\): unknown key 'hidden'"),

@@ -38,6 +38,34 @@ class JointRows:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What an objective has to tell of a batch.
+
+    Attributes:
+        pairs: Number of the pair that each unit is of, in order; of units of several pairs, the
+            first of them.
+        labels: By name, an entry a unit.
+        positions: Position of each unit among the tokens of its row, or None where units are rows.
+    """
+
+    pairs: Int64[np.ndarray, " units"]
+    labels: Mapping[str, Tensor]
+    positions: Int64[np.ndarray, " units"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def within(self, start: int, stop: int) -> "Targets":
+        """Return those of the pairs from `start` to before `stop`, counted from `start`."""
+        low, high = np.searchsorted(self.pairs, [start, stop]).tolist()
+        return Targets(
+            self.pairs[low:high] - start,
+            {name: entries[low:high] for name, entries in self.labels.items()},
+            None if self.positions is None else self.positions[low:high],
+        )
+
+
+@dataclass(frozen=True)
 class PairsLoaded:
     """Features of a batch of pairs, or of a process's share of it, on the CPU.
 
@@ -49,8 +77,7 @@ class PairsLoaded:
         second: Those of the second side.
         pairs: Places in `first` and `second` of each pair of the share.
         right: Places in `rows` of those of these that belong together.
-        labels: By name, of the right pairs: `answers`, the score of each answer, and `answer`, the
-            place of the one label in the list, or -1.
+        targets: What each objective has to tell, by its name.
     """
 
     rows: JointRows
@@ -58,7 +85,7 @@ class PairsLoaded:
     second: Tokens
     pairs: Int64[np.ndarray, "pairs 2"]
     right: Int64[np.ndarray, " right"]
-    labels: Mapping[str, Tensor]
+    targets: Mapping[str, Targets]
 
     @property
     def num_right(self) -> int:
@@ -193,18 +220,21 @@ def load_pairs(
     places = np.concatenate([np.stack([right, right], axis=1), wrong])
     first_rows, first_places = np.unique(rows.first[places[:, 0]], return_inverse=True)
     second_rows, second_places = np.unique(rows.second[places[:, 1]], return_inverse=True)
-    of_right: dict[str, Tensor] = {}
+    num_pairs, num_right = len(places), len(right)
+    matches = torch.arange(num_pairs) < num_right
+    targets = {"itm": Targets(np.arange(num_pairs), {"matches": matches})}
     if labels is not None:
         questions = rows.second[right]
-        of_right = {
+        scores = {
             "answers": torch.from_numpy(labels.soft(questions)),
             "answer": torch.from_numpy(labels.single(questions)),
         }
+        targets["answers"] = Targets(np.arange(num_right), scores)
     return PairsLoaded(
         rows=rows,
         first=stores.first.padded(first_rows),
         second=stores.second.padded(second_rows),
         pairs=np.stack([first_places, second_places], axis=1),
         right=right,
-        labels=of_right,
+        targets=targets,
     )

@@ -24,7 +24,7 @@ def build_joint_trainable(
     options: TrainOptions,
     *,
     widths: Mapping[Side, Widths],
-    num_answers: int | None,
+    listed: Mapping[str, int],
     objectives: JointObjectives,
     seed: int,
     device: torch.device,
@@ -35,7 +35,7 @@ def build_joint_trainable(
         table: The preset.
         options: Its `[train]` table.
         widths: Features of one token of each side.
-        num_answers: Answers that are told apart, or None where no questions are answered.
+        listed: Entries of each list that heads tell apart, by its name, such as `answers`.
         objectives: Losses of its heads, on `device`.
         seed: Seed of the initial weights.
         device: Where it is trained.
@@ -50,7 +50,7 @@ def build_joint_trainable(
                 f"a joint adapter reads one {side.label} stream, found {len(width)}: name one "
                 "encoder and one layer"
             )
-    adapter = build_joint_adapter(table, widths=widths, num_answers=num_answers, seed=seed)
+    adapter = build_joint_adapter(table, widths=widths, listed=listed, seed=seed)
     adapter = adapter.to(device)
     groups = [
         {**group, "lr": factor * options.learning_rate}

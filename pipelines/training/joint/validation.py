@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from scipy import special
+from torch import Tensor
 
 from ....adapters.joint_objective import JointObjectives
 from ....featcache.errors import DivergedError
@@ -21,7 +22,7 @@ from ...metrics.calibration import (
 )
 from .answers import AnswerLabels
 from .batches import JointRows, Negatives, load_pairs
-from .step import JointForward
+from .step import JointForward, PairLosses
 
 _PAIRS_AT_ONCE = 256  # whose activations are in memory
 _CALIBRATED = 10_000  # questions
@@ -109,9 +110,9 @@ class JointValidation:
     def measure(self, forward: JointForward) -> dict[str, float]:
         """Return the loss, and what each objective measures; the adapter is at rest meanwhile.
 
-        `answers` gives `accuracy`, the mean soft score of the answer with the highest logit over
-        all questions, in percent; `itm` gives `itm_accuracy`, the mean of the shares of right and
-        of wrong pairs that are told, in percent (balanced accuracy; chance is 50).
+        That is the accuracy of `JointObjective.told` in percent: of `answers` the mean soft score
+        of the answer with the highest logit over all questions, of `itm` the mean of the shares of
+        right and of wrong pairs that are told (balanced accuracy; chance is 50).
 
         Raises:
             DivergedError: The loss is not finite.
@@ -122,20 +123,9 @@ class JointValidation:
         for right, wrong in self._blocks():
             batch = load_pairs(self.stores, self.rows, right, wrong, labels=self.labels)
             for chunk in forward.chunks(batch, 0):
-                for name, losses in chunk.losses.items():
-                    scores.add_loss(name, float(losses.double().sum()), len(losses))
-                if "answers" in chunk.losses:
-                    best = chunk.logits["answers"].argmax(dim=1).cpu()
-                    told = batch.labels["answers"][torch.arange(len(best)), best]
-                    scores.answers += float(told.double().sum())
-                if "itm" in chunk.losses:
-                    says_yes = (chunk.logits["itm"][:, 1] > chunk.logits["itm"][:, 0]).cpu()
-                    scores.right_told += int(says_yes[: batch.num_right].sum())
-                    scores.wrong_told += int((~says_yes[batch.num_right :]).sum())
+                scores.add(chunk, forward.objectives)
         forward.adapter.train(was_training)
-        numbers = scores.table(
-            forward.objectives.weights, right=len(self.rows), wrong=len(self.rows.wrong)
-        )
+        numbers = scores.table(forward.objectives)
         if not math.isfinite(numbers["loss"]):
             # a logit that is no number says no to everything, which looks like chance
             raise DivergedError(
@@ -223,24 +213,37 @@ def answer_logits(
 
 
 class _Scores:
-    """Sums over pairs."""
+    """Sums over units, by objective."""
 
     def __init__(self) -> None:
         self.losses: dict[str, tuple[float, int]] = {}
-        self.answers = 0.0
-        self.right_told = 0
-        self.wrong_told = 0
+        self.told: dict[str, dict[bool, tuple[float, int]]] = {}  # by what balances them
 
-    def add_loss(self, name: str, total: float, count: int) -> None:
-        before, pairs = self.losses.get(name, (0.0, 0))
-        self.losses[name] = (before + total, pairs + count)
+    def add(self, chunk: PairLosses, objectives: JointObjectives) -> None:
+        """Add the losses of some pairs, and how right what is said of them is."""
+        for name, losses in chunk.losses.items():
+            objective, labels = objectives.named[name], chunk.targets[name].labels
+            self.losses[name] = _added(self.losses.get(name), losses)
+            told = objective.told(chunk.logits[name].cpu(), labels)
+            everything = torch.ones(len(told), dtype=torch.bool)
+            kinds = labels[objective.balanced_by] if objective.balanced_by else everything
+            sums = self.told.setdefault(name, {})
+            for kind in (True, False):
+                if (kinds == kind).any():
+                    sums[kind] = _added(sums.get(kind), told[kinds == kind])
 
-    def table(self, weights: dict[str, float], *, right: int, wrong: int) -> dict[str, float]:
+    def table(self, objectives: JointObjectives) -> dict[str, float]:
+        """Return the loss and the accuracies."""
         means = {name: total / count for name, (total, count) in self.losses.items()}
-        numbers = {"loss": sum(weights[name] * mean for name, mean in means.items())}
-        if "answers" in means:
-            numbers["accuracy"] = 100 * self.answers / right
-        if "itm" in means:
-            told = self.right_told / right, self.wrong_told / max(1, wrong)
-            numbers["itm_accuracy"] = 50 * sum(told)
+        numbers = {"loss": sum(objectives.weights[name] * mean for name, mean in means.items())}
+        for name, sums in self.told.items():
+            shares = [total / count for total, count in sums.values()]
+            # of one kind alone the other is not told
+            kinds = 2 if objectives.named[name].balanced_by else 1
+            numbers[objectives.named[name].accuracy] = 100 * sum(shares) / kinds
         return numbers
+
+
+def _added(before: tuple[float, int] | None, values: Tensor) -> tuple[float, int]:
+    total, count = before or (0.0, 0)
+    return total + float(values.double().sum()), count + len(values)

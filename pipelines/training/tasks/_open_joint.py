@@ -85,7 +85,7 @@ class OpenJoint(OpenTask[JointRows, PairsLoaded]):
             {**plan.table, **self._blind},
             plan.options,
             widths=plan.stores.widths,
-            num_answers=None if self.vocabulary is None else len(self.vocabulary),
+            listed={} if self.vocabulary is None else {"answers": len(self.vocabulary)},
             objectives=objectives,
             seed=surroundings.seed,
             device=self.device,

@@ -92,7 +92,13 @@ def test_only_heads_that_an_objective_reads_are_built(home):
     [
         ({"preset": "vle/smal"}, UnknownNameError, r"no preset named 'vle/smal'; close"),
         ({"preset": "linear"}, SpecError, r"`lightalign train-adapter --preset linear --home .*`"),
-        ({"objective": "itm,mlm"}, UnknownNameError, "no objective named 'mlm'"),
+        ({"objective": "itm,mln"}, UnknownNameError, "no objective named 'mln'"),
+        ({"objective": "itm,pbc"}, SpecError, "has no head for 'pbc'"),
+        (
+            {"overrides": ("heads.pbc.part=pbc", "objective.pbc.weight=1.0")},
+            SpecError,
+            r"\[objective\].pbc has targets that no store is read for: leave it out, answers",
+        ),
         ({"preset": "oneencoder/vqa", "objective": "itm"}, SpecError, "has no head for 'itm'"),
         ({"objective": "answers"}, SpecError, "split 'train' of dataset shapes has none"),
         ({"objective": "answers", "negatives_from": "d"}, SpecError, "is of the objective itm"),

@@ -51,14 +51,14 @@ def test_pairs_are_loaded_with_each_item_once_and_by_the_length_of_their_text(st
     assert numbers_of(batch) == [(0, 11), (1, 12), (0, 10), (1, 11), (0, 12)]
     assert (len(batch.first), len(batch.second), batch.num_right) == (2, 3, 3)
     assert batch.second.mask.sum(dim=1).tolist() == [3, 1, 2]
-    assert batch.labels == {}
+    assert set(batch.targets) == {"itm"}
 
 
 def test_labels_stand_beside_the_right_pairs_in_their_order(stores):
     labels = AnswerLabels.of(stores, AnswerVocabulary(("blue", "red")))
     batch = load_pairs(stores, ROWS, np.arange(3), ROWS.wrong, labels=labels)
-    assert batch.labels["answer"].tolist() == [0, 1, 1]  # of q, r and p
-    assert batch.labels["answers"].tolist() == [[1, 0], [0, 1], [0, 1]]
+    assert batch.targets["answers"].labels["answer"].tolist() == [0, 1, 1]  # of q, r and p
+    assert batch.targets["answers"].labels["answers"].tolist() == [[1, 0], [0, 1], [0, 1]]
 
 
 def test_a_share_may_be_of_wrong_pairs_alone_or_of_none(stores):
@@ -66,7 +66,7 @@ def test_a_share_may_be_of_wrong_pairs_alone_or_of_none(stores):
     none = np.arange(0)
     batch = load_pairs(stores, ROWS, none, ROWS.wrong, labels=labels)
     assert (numbers_of(batch), batch.num_right) == ([(1, 11), (0, 12)], 0)
-    assert batch.labels["answers"].shape == (0, 2)
+    assert batch.targets["answers"].labels["answers"].shape == (0, 2)
     empty = load_pairs(stores, ROWS, none, ROWS.wrong[:0], labels=labels)
     assert (len(empty.pairs), len(empty.first)) == (0, 0)
 

@@ -1,0 +1,43 @@
+"""Tell the class of an object that is blacked out in the image."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from ..joint_objective import MASKED_BOXES, JointObjective
+from ..objective import at_least_float32
+
+
+class Mpc(JointObjective):
+    """Tell the class of an object that is blacked out in the image.
+
+    -log softmax(z)_c with the logits z of the head `mpc` at the token of its box, and c its place
+    in the list, the label `class`; 0 where it is not in the list (c = -1).
+
+    Worked by hand: two classes and z = (log 3, 0) give the first 3/4: log(4/3) = 0.288 where it is
+    of the first, log 4 = 1.386 where it is of the second.
+
+    Source: VLE, iflytek/VLE, README and figure. It was not released.
+    """
+
+    head = "mpc"
+    accuracy = "mpc_accuracy"
+    labels = ("class",)
+    reading = MASKED_BOXES
+    unit = "boxes"
+
+    def forward(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return the loss of each box."""
+        return functional.cross_entropy(
+            at_least_float32(logits), labels["class"], ignore_index=-1, reduction="none"
+        )
+
+    def told(
+        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
+    ) -> Float[Tensor, " units"]:
+        """Return 1 for each object whose class is told, and 0 for others."""
+        return (logits.argmax(dim=1) == labels["class"]).float()
