@@ -27,13 +27,12 @@ def views_of(
     views = _asked(spec)
     for view in views:
         _require(view, spec, encoders)
+    # one split may lack what another has, but not all of them
+    splits = dict.fromkeys([split, *opened.splits])
     for view in views:
-        # one split may lack what another has, but not all of them
-        if not any(
-            _has_rows(view, opened, name) for name in dict.fromkeys([split, *opened.splits])
-        ):
+        if not any(_has_rows(view, opened, name) for name in splits):
             raise SpecError(
-                f"{opened.dataset} has no boxes for {view.flag} in {in_words(list(opened.splits))}"
+                f"{opened.dataset} has no boxes for {view.flag} in {in_words(list(splits))}"
             )
     return [view for view in views if _has_rows(view, opened, split)]
 
