@@ -41,7 +41,7 @@ class MaskedBoxes(View):
 
     @override
     def count_rows(self, source: Source, split: str) -> Int64[np.ndarray, " items"]:
-        regions: Any = source.pairs(split).labels.get(REGIONS)
+        regions = regions_of(source, split)
         if regions is None:
             return np.zeros(len(source.items(split, self.modality)), dtype=np.int64)
         ends = np.asarray(regions.ends, dtype=np.int64)
@@ -60,6 +60,11 @@ class MaskedBoxes(View):
 
     def _box(self, item: ViewItem) -> int:
         return int(self._firsts[item.place]) + item.variant
+
+
+def regions_of(source: Source, split: str) -> Any:
+    """Return the boxes of all images of a split, or None of one without."""
+    return source.pairs(split).labels.get(REGIONS)
 
 
 def black_out(image: Image.Image, box: Float[np.ndarray, " 4"]) -> Image.Image:
