@@ -124,6 +124,9 @@ class View(ABC):
         """Return the decoded content of an item as its row shows it to every encoder.
 
         Encoders share the content, which is not to be changed itself.
+
+        Raises:
+            UnreadableItemError: The row cannot be made of the content.
         """
         return content
 

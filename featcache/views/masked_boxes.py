@@ -1,7 +1,7 @@
 """Images with one of their boxes blacked out each, for guessing what is in it."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -9,11 +9,11 @@ from PIL import Image, ImageDraw
 from typing_extensions import override
 
 from ..encoders.base import Content
+from ..errors import UnreadableItemError
+from ..regions import Regions
 from ..sources.base import Source
 from ..types import Modality
 from .base import Companions, View, ViewItem
-
-REGIONS = "regions"  # label of the links of a split with boxes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +36,27 @@ class MaskedBoxes(View):
 
     def __init__(self, options: MaskedBoxesOptions) -> None:
         super().__init__(options)
-        self._boxes: Float[np.ndarray, "boxes 4"] = np.zeros((0, 4), dtype=np.float32)
-        self._firsts: Int64[np.ndarray, " images"] = np.zeros(0, dtype=np.int64)
+        self._regions: Regions | None = None
 
     @override
     def count_rows(self, source: Source, split: str) -> Int64[np.ndarray, " items"]:
         regions = regions_of(source, split)
         if regions is None:
             return np.zeros(len(source.items(split, self.modality)), dtype=np.int64)
-        ends = np.asarray(regions.ends, dtype=np.int64)
-        counts = np.diff(ends, prepend=0)
-        self._boxes, self._firsts = np.asarray(regions.boxes), ends - counts
-        return counts
+        self._regions = regions
+        return np.diff(regions.ends, prepend=0)
 
     @override
     def change(self, content: Content, item: ViewItem) -> Content:
-        return black_out(content, self._boxes[self._box(item)])
+        assert self._regions is not None, "an image without boxes has no row"
+        size = tuple(self._regions.sizes[item.place].tolist())
+        # of another copy of the picture the box would be elsewhere
+        if content.size != size:
+            raise UnreadableItemError(
+                f"{item.id}: the picture is {content.width} x {content.height} pixels, its boxes "
+                f"are of one of {size[0]} x {size[1]}"
+            )
+        return black_out(content, self._regions.boxes[self._box(item)])
 
     @override
     def row_arrays(self, item: ViewItem) -> Companions:
@@ -59,12 +64,14 @@ class MaskedBoxes(View):
         return {**super().row_arrays(item), "box": box}
 
     def _box(self, item: ViewItem) -> int:
-        return int(self._firsts[item.place]) + item.variant
+        assert self._regions is not None, "an image without boxes has no row"
+        first: int = self._regions.of_image(item.place).start
+        return first + item.variant
 
 
-def regions_of(source: Source, split: str) -> Any:
+def regions_of(source: Source, split: str) -> Regions | None:
     """Return the boxes of all images of a split, or None of one without."""
-    return source.pairs(split).labels.get(REGIONS)
+    return source.pairs(split).regions
 
 
 def black_out(image: Image.Image, box: Float[np.ndarray, " 4"]) -> Image.Image:

@@ -107,6 +107,9 @@ class ShardWriter(Filling):
         prepared = PreparedItem(item)
         try:
             content = self._reader.read(item)
+            if self._view is not None:
+                assert isinstance(item, ViewItem)
+                content = self._view.change(content, item)
         except UnreadableItemError as error:
             # the key stands for the files as they were: a row less would be another dataset's
             if isinstance(error, MissingFileError) and not self._was_absent(item):
@@ -116,9 +119,6 @@ class ShardWriter(Filling):
                 ) from error
             prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
             return prepared
-        if self._view is not None:
-            assert isinstance(item, ViewItem)
-            content = self._view.change(content, item)
         for encoder in self._encoders.values():
             prepared.read(encoder, content, self._view)
         return prepared

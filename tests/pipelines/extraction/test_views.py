@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from lightalign.featcache.encoders.loading import open_encoder
 from lightalign.featcache.errors import SpecError, StoreNotFoundError
 from lightalign.featcache.modalities import read_item
 from lightalign.featcache.reading.view_reader import ViewReader, find_view
+from lightalign.featcache.regions import Regions
 from lightalign.featcache.sources.opening import open_source
 from lightalign.featcache.store.catalog import read_catalog
 from lightalign.featcache.store.feature_store import FeatureStore
@@ -297,9 +297,7 @@ def test_every_pixel_that_a_box_touches_is_black_and_no_other():
 def test_a_row_of_each_box_is_the_encoders_of_the_picture_without_it(tmp_path, monkeypatch):
     """Boxes of four images: two, none, one that fills the picture, one outside of it."""
     boxes = [[0, 0, 16, 16], [16, 16, 32, 32], [0, 0, 32, 32], [40, 40, 50, 50]]
-    regions = SimpleNamespace(
-        boxes=np.array(boxes, dtype=np.float32), ends=np.array([2, 2, 3, 4], dtype=np.int64)
-    )
+    regions = Regions.of([(32, 32)] * 4, [boxes[:2], [], boxes[2:3], boxes[3:]])
     monkeypatch.setattr(masked_boxes, "regions_of", lambda source, split: regions)
     fields = {"source": FEW, "split": "train", "dtype": "float32"}
     report = extract_toy(tmp_path, "toy-image", mask_boxes=True, **fields)
@@ -315,3 +313,15 @@ def test_a_row_of_each_box_is_the_encoders_of_the_picture_without_it(tmp_path, m
         alone = encoder.encode([encoder.preprocess(picture, item_id="a")]).values[0].numpy()
         np.testing.assert_array_equal(view.gather([row]).values, alone)
     assert not view.gather([2]).values.any()  # a black picture has no colour
+
+
+def test_boxes_of_another_copy_of_a_picture_are_skipped_and_listed(tmp_path, monkeypatch):
+    regions = Regions.of([(64, 64)] + [(32, 32)] * 3, [[(0, 0, 9, 9)]] * 4)
+    monkeypatch.setattr(masked_boxes, "regions_of", lambda source, split: regions)
+    fields = {"source": FEW, "split": "train", "on_error": "max=1"}
+    report = extract_toy(tmp_path, "toy-image", mask_boxes=True, **fields)
+    assert report.stores[1].rows == 3
+    (skipped,) = report.stores[1].skipped
+    assert skipped.reason.endswith(
+        "~0: the picture is 32 x 32 pixels, its boxes are of one of 64 x 64"
+    )
