@@ -296,7 +296,7 @@ def test_every_pixel_that_a_box_touches_is_black_and_no_other():
 
 def test_a_row_of_each_box_is_the_encoders_of_the_picture_without_it(tmp_path, monkeypatch):
     """Boxes of four images: two, none, one that fills the picture, one outside of it."""
-    boxes = [[0, 0, 16, 16], [16, 16, 32, 32], [0, 0, 32, 32], [40, 40, 50, 50]]
+    boxes = [(0, 0, 16, 16), (16, 16, 32, 32), (0, 0, 32, 32), (40, 40, 50, 50)]
     regions = Regions.of([(32, 32)] * 4, [boxes[:2], [], boxes[2:3], boxes[3:]])
     monkeypatch.setattr(masked_boxes, "regions_of", lambda source, split: regions)
     fields = {"source": FEW, "split": "train", "dtype": "float32"}
