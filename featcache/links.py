@@ -8,12 +8,14 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from .answers import Answers
+from .regions import Regions
 from .string_array import Strings
 from .types import Classes, Grades, Modality, Side, Sides
 
 CLASSES, GRADES, TEXT_MARKS, ANSWERS = "classes", "grades", "text_marks", "answers"
+REGIONS = "regions"
 Marks: TypeAlias = Int64[np.ndarray, " texts"]
-Label: TypeAlias = Classes | Grades | Marks | Answers
+Label: TypeAlias = Classes | Grades | Marks | Answers | Regions
 _MOST_INT32 = 2**31 - 1
 
 
@@ -25,8 +27,9 @@ class Links:
         ids: Ids of all items of a modality, each once, in item order.
         pairs: Places in `ids` of the two items of every pair, by the sides that it joins.
         labels: What is known of items and pairs beside: `classes` of images, `grades` of pairs of
-            texts, `answers` to texts that are questions, and `text_marks`, the number that
-            `text_mark` gives each text; these two are in item order.
+            texts, `answers` to texts that are questions, `regions` of images with the words that
+            name them, and `text_marks`, the number that `text_mark` gives each text; these three
+            are in item order.
     """
 
     ids: Mapping[Modality, Strings]
@@ -66,7 +69,7 @@ class Links:
             and self.pairs.keys() == other.pairs.keys()
             and all(np.array_equal(array, other.pairs[key]) for key, array in self.pairs.items())
             and (self.classes, self.grades) == (other.classes, other.grades)
-            and self.answers == other.answers
+            and (self.answers, self.regions) == (other.answers, other.regions)
             and _listed(self.text_marks) == _listed(other.text_marks)
         )
 
@@ -129,6 +132,13 @@ class Links:
         answers = self.labels.get(ANSWERS)
         assert answers is None or isinstance(answers, Answers)
         return answers
+
+    @property
+    def regions(self) -> Regions | None:
+        """Return the boxes of every image and the words that name them, where these are known."""
+        regions = self.labels.get(REGIONS)
+        assert regions is None or isinstance(regions, Regions)
+        return regions
 
     @property
     def text_marks(self) -> Marks | None:

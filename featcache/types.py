@@ -216,8 +216,8 @@ class Grades:
 
 
 # What may be stored beside the features: one line a token, or one a row.
-PER_TOKEN = ("scales", "token_ids", "special_tokens", "character_spans")
-PER_ROW = ("geometry",)
+PER_TOKEN = ("scales", "token_ids", "special_tokens", "character_spans", "masked_ids")
+PER_ROW = ("geometry", "item", "variant", "box")
 
 Values: TypeAlias = Shaped[np.ndarray, "total width"]
 Offsets: TypeAlias = Int64[np.ndarray, " n_plus_1"]

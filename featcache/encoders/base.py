@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Int32
 
 from ..errors import SpecError
 from ..modalities import read_item
@@ -15,6 +16,7 @@ from .card import EncoderCard
 from .exportable import ExportableEncoder
 from .pooling import LAST as LAST  # where backends look for it
 from .pooling import LayerLayout
+from .vocabulary import Vocabulary
 from .weights import Weights
 
 Prepared = TypeVar("Prepared")
@@ -145,6 +147,20 @@ class Encoder(ABC, Generic[Prepared]):
         """
         return {}
 
+    def vocabulary(self) -> Vocabulary:
+        """Return the tokens that may stand in place of those of a text, and which one hides any.
+
+        An encoder that has it has the companions `token_ids` and `special_tokens`, too.
+
+        Raises:
+            SpecError: The encoder has no token that hides another.
+        """
+        raise without_mask(self.name)
+
+    def with_token_ids(self, prepared: Prepared, token_ids: Int32[np.ndarray, " _"]) -> Prepared:
+        """Return what `encode` takes of an item whose stored tokens have these ids instead."""
+        raise without_mask(self.name)
+
     def size(self, prepared: Prepared) -> int:
         """Return how much work one prepared item is: its tokens, where items differ."""
         return 1
@@ -153,3 +169,11 @@ class Encoder(ABC, Generic[Prepared]):
 def without_pooled(name: str) -> SpecError:
     """Build the error for an encoder whose model pools nothing itself."""
     return SpecError(f"encoder {name!r} has no pooled output of its own; take 'mean' or 'tokens'")
+
+
+def without_mask(name: str) -> SpecError:
+    """Build the error for an encoder that has no token to hide another one with."""
+    return SpecError(
+        f"encoder {name!r} has no mask token, so that no token of its texts can be hidden: masked "
+        "variants are of encoders such as 'bert-base', 'roberta-base' or 'minilm'"
+    )

@@ -14,6 +14,7 @@ from ..config import canonical_json, fingerprint
 from ..errors import DatasetFormatError, DatasetNotFoundError, UnknownColumnError
 from ..links import Links
 from ..modalities import reader_of
+from ..regions import ARRAYS, Regions
 from ..registry import unknown_name
 from ..types import IMAGE_TEXT, Item, Modality
 from .splits import in_order
@@ -288,6 +289,8 @@ def fingerprint_items(source: Source, split: str) -> str:
             digest.update(canonical_json(vars(labels)).encode())
     for piece in () if pairs.answers is None else _bytes_of(pairs.answers):
         digest.update(piece)
+    for piece in () if pairs.regions is None else _bytes_of_regions(pairs.regions):
+        digest.update(piece)
     return digest.hexdigest()
 
 
@@ -298,6 +301,16 @@ def _bytes_of(answers: Answers) -> Iterator[bytes]:
         yield name.encode()
         yield strings.ends.astype("<i8").tobytes()
         yield strings.content.tobytes()
+
+
+def _bytes_of_regions(regions: Regions) -> Iterator[bytes]:
+    """Yield all boxes, classes and mentions as bytes that are the same on every machine."""
+    for name in ARRAYS:
+        array = getattr(regions, name)
+        yield name.encode()
+        yield array.astype("<f4" if name == "boxes" else "<i8").tobytes()
+    yield regions.class_names.ends.astype("<i8").tobytes()
+    yield regions.class_names.content.tobytes()
 
 
 def _linked(pairs: Links) -> Iterator[tuple[str, str]]:

@@ -72,18 +72,25 @@ class Catalog:
 
     Attributes:
         home: Folder of everything lightalign keeps.
-        entries: All stores whose manifest can be read, or else the copy of it, newest first: one
-            with a damaged manifest is refused when it is opened, and no other takes its place.
+        entries: All plain stores whose manifest can be read, or else the copy of it, newest first:
+            one with a damaged manifest is refused when it is opened, and no other takes its place.
         unread: Each other store, and each folder that may not be read.
+        views: The same of stores of views, which nobody gets who does not ask for one by name.
     """
 
     home: Path
     entries: Sequence[StoreEntry]
     unread: Sequence[Unread]
+    views: Sequence[StoreEntry] = ()
+
+    @property
+    def everything(self) -> list[StoreEntry]:
+        """Return all stores that can be read, plain ones first."""
+        return [*self.entries, *self.views]
 
     @cached_property
     def _complete(self) -> dict[str, StoreEntry]:
-        return {entry.key: entry for entry in self.entries if entry.complete}
+        return {entry.key: entry for entry in self.everything if entry.complete}
 
     def get(self, key: str) -> StoreEntry | None:
         """Return the complete store of a key, or None."""
@@ -91,7 +98,7 @@ class Catalog:
 
     def why_missing(self, key: str) -> str:
         """Return why `get` finds none, as the end of a sentence on it."""
-        if any(entry.key == key for entry in self.entries):
+        if any(entry.key == key for entry in self.everything):
             return f"is not complete in {self.home}"
         for unread in self.unread:
             if unread.folder.name.endswith(f"--{key[:_NAME_DIGITS]}"):
@@ -114,11 +121,13 @@ def read_catalog(home: Path, place: str = "*/*") -> Catalog:
     unread += [outcome for outcome in outcomes if isinstance(outcome, Unread)]
     # by folder among those of one age, so that each command takes the same store
     entries.sort(key=lambda entry: (-entry.changed, str(entry.folder)))
-    return Catalog(home, entries, unread)
+    plain = [entry for entry in entries if entry.description.view is None]
+    views = [entry for entry in entries if entry.description.view is not None]
+    return Catalog(home, plain, unread, views)
 
 
 def list_stores(home: Path, place: str = "*/*") -> list[StoreEntry]:
-    """List the stores of `read_catalog`; what cannot be read answers no request."""
+    """List the plain stores of `read_catalog`; what cannot be read answers no request."""
     return list(read_catalog(home, place).entries)
 
 
@@ -195,7 +204,7 @@ def find_store(home: Path, name: str) -> Path:
         if has_manifest(folder):
             return folder
     catalog = read_catalog(home)
-    entries = catalog.entries
+    entries = catalog.everything
     is_key = len(name) >= _KEY_DIGITS  # fewer may be a slip, and `cache rm` removes what is found
     matches = [entry.folder for entry in entries if is_key and entry.key.startswith(name)]
     if is_key and not matches:  # one that cannot be read goes by what its folder says

@@ -1,13 +1,19 @@
 """Options of an extraction beside what it encodes; nothing here imports torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from ..bounds import MOST, MOST_THREADS
 from ..registry import list_names
 from ..settings import Setting
 from .key import COMPRESSIONS, DTYPES
+
+MASKED_TOKENS, MASKED_BOXES = "masked-tokens", "masked-boxes"  # names of views
+MASK_SHARE = 0.15  # of BERT
+VIEW_DEFAULTS = {"mask_share": MASK_SHARE, "view_seed": 0}  # of options that `--set` alone gives
+MOST_VARIANTS = 1_000  # a row each: more would be a slip, and 15 % of few tokens soon repeat
 
 _CONTAINERS = tuple(list_names(Path(__file__).parent / "containers"))
 
@@ -26,6 +32,8 @@ class ExtractOptions:
         precision: Of matrix products; for `auto` see `choose_precision`.
         workers: 0 decodes and tokenises between forward passes.
         max_bad: Share of a split, in [0, 1].
+        mlm_variants: 0 is none; a store of their own beside that of the texts as they are.
+        mask_boxes: One row a box of an image; a store of their own, too.
     """
 
     split: Annotated[str | None, Setting("One split; all if not given.")] = None
@@ -69,4 +77,20 @@ class ExtractOptions:
     on_error: Annotated[str | None, Setting("Instead of --max-bad: skip, fail or max=N items.")] = (
         None
     )
+    mlm_variants: Annotated[
+        int,
+        Setting("Also encode each text so often with tokens masked.", least=0, most=MOST_VARIANTS),
+    ] = 0
+    mask_boxes: Annotated[
+        bool,
+        Setting("Also encode each image with each of its boxes blacked out.", flag="--mask-boxes"),
+    ] = False
     device: Annotated[str, Setting("auto, cpu or cuda.")] = "auto"
+
+
+def options_of_view(view: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of an extraction that ask for the view of a description."""
+    if view["name"] == MASKED_BOXES:
+        return {"mask_boxes": True}
+    called = {"variants": "mlm_variants", "mask_share": "mask_share", "seed": "view_seed"}
+    return {called[name]: value for name, value in view["options"].items() if name in called}

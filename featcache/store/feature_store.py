@@ -94,7 +94,7 @@ class FeatureStore:
                     "format_version": FORMAT_VERSION,
                     "key": description.key,
                     "keyed": description.keyed(),
-                    "description": asdict(description),
+                    "description": description.table(),
                     "versions": dict(versions),
                     "settings": dict(settings or {}),
                     "complete": False,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class StoreDescription:
         tokens_per_item: Tokens of every item, or None where rows are ragged.
         num_items: Items of the split, readable or not.
         rows_per_shard: Items that one shard covers.
+        view: What is encoded of each item in place of the item itself, as `name` and `options` of
+            one of `featcache/views`; None of a plain store. Items are the rows of the view then.
     """
 
     dataset: str
@@ -73,9 +75,11 @@ class StoreDescription:
     container: str = "zarr"
     compression: str = "none"
     companions: Sequence[str] = ()
+    view: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_view()
         for name, choices in (("dtype", DTYPES), ("compression", COMPRESSIONS)):
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
@@ -100,10 +104,32 @@ class StoreDescription:
                 f"{self.num_shards} shards, more than {_MOST_SHARDS}"
             )
 
+    def _check_view(self) -> None:
+        view = self.view
+        if view is None:
+            return
+        is_whole = set(view) == {"name", "options"} and isinstance(view["options"], Mapping)
+        if not is_whole or not isinstance(view["name"], str):
+            raise SpecError(f"a view has a name and options, found {dict(view)!r:.200}")
+
+    @property
+    def view_name(self) -> str | None:
+        """Return the name of the view, or None of a plain store."""
+        return None if self.view is None else str(self.view["name"])
+
     @property
     def what(self) -> str:
         """Return what is kept of the encoder, in words such as `tokens@-1 float16`."""
-        return f"{self.kind}@{self.layer} {self.dtype}"
+        view = "" if self.view is None else f" {self.view_name}"
+        return f"{self.kind}@{self.layer} {self.dtype}{view}"
+
+    def table(self) -> dict[str, Any]:
+        """Return all fields by name, as a manifest holds them."""
+        table = asdict(self)
+        # stores of before there were views keep their bytes
+        if self.view is None:
+            del table["view"]
+        return table
 
     @property
     def num_shards(self) -> int:
@@ -131,6 +157,8 @@ class StoreDescription:
             "container": self.container,
             "compression": self.compression,
             "companions": list(self.companions),
+            # stores of before there were views keep their keys
+            **({} if self.view is None else {"view": dict(self.view)}),
         }
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..home import command_line, home_of_features
 from ..known_datasets import set_words, source_words, version_of
-from .extract_options import ExtractOptions
+from .extract_options import VIEW_DEFAULTS, ExtractOptions, options_of_view
 from .key import StoreDescription
 
 _USUAL = {field.name: field.default for field in fields(ExtractOptions)}
@@ -47,6 +47,15 @@ def extract_command(
         if value != usual:
             words += _option(name, value)
     return command_line(*words, *set_words(changes or {}), home=home)
+
+
+def view_changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of views that `--set` alone gives, where they are not the usual ones."""
+    return {
+        name: options[name]
+        for name, usual in VIEW_DEFAULTS.items()
+        if options.get(name, usual) != usual
+    }
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -129,6 +138,7 @@ def extraction(
     The settings are what else the manifest of the store records, as far as it can be read.
     """
     settings = settings or {}
+    view = {} if description.view is None else options_of_view(description.view)
     # a dataset that the home remembers is named as it is now, any other as it was
     version = version_of(home, description.dataset, description.split, description.source)
     features = {**vars(description), **features_of(description, settings)}
@@ -146,7 +156,9 @@ def extraction(
             **feature_options(features),
             "split": description.split,
             "compile": "compiled_cosine" in settings,
+            **view,
         },
+        changes=view_changes(view),
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from ..links import (
     ANSWERS,
     CLASSES,
     GRADES,
+    REGIONS,
     TEXT_MARKS,
     Links,
     absent,
     compact,
     places_of,
 )
+from ..regions import ARRAYS, Regions
 from ..string_array import Strings
 from ..types import IMAGE_TEXT, Classes, Grades, Modality, Sides
 
@@ -69,11 +72,12 @@ def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
     places a pair, `classes` a number an image, `grades` a number for each of `grades.pairs`, two
     places among the texts, and `text_marks` a number a text. `answers.ends` has a number a text,
     too: where its answers end among the strings `answers.given`. These and all other strings of
-    answers, such as `answers.chosen`, are in bytes and ends as ids are.
+    answers, such as `answers.chosen`, are in bytes and ends as ids are. `regions.boxes` and the
+    other arrays of `Regions` are as there.
 
     Raises:
-        ValueError: An id is there twice, one of a label is not there, or there are not as many
-            questions with answers as texts.
+        ValueError: An id is there twice, one of a label is not there, there are not as many
+            questions with answers as texts, or regions are of other images and texts.
     """
     arrays: dict[str, np.ndarray] = {}
     names = Names()
@@ -99,6 +103,7 @@ def to_arrays(links: Links) -> tuple[dict[str, np.ndarray], Names]:
     if links.text_marks is not None:
         arrays[TEXT_MARKS] = links.text_marks
     arrays |= _answer_arrays(links)
+    arrays |= _region_arrays(links)
     return arrays, names
 
 
@@ -109,6 +114,17 @@ def _answer_arrays(links: Links) -> dict[str, np.ndarray]:
     arrays = {_ends(ANSWERS): compact(links.answers.ends)}
     for name, strings in links.answers.strings():
         arrays |= _string_arrays(f"{ANSWERS}.{name}", strings)
+    return arrays
+
+
+def _region_arrays(links: Links) -> dict[str, np.ndarray]:
+    if links.regions is None:
+        return {}
+    _check_items(links.regions, links)
+    arrays = _string_arrays(f"{REGIONS}.class_names", links.regions.class_names)
+    for name in ARRAYS:
+        array = getattr(links.regions, name)
+        arrays[f"{REGIONS}.{name}"] = array if name == "boxes" else compact(array)
     return arrays
 
 
@@ -156,7 +172,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], names: Names) -> Links:
     if any(key[0] == ANSWERS for key in named):
         labels[ANSWERS] = _answers(arrays)
         _as_many(labels[ANSWERS], texts)
-    return Links(ids, pairs, labels)
+    return _with_regions(Links(ids, pairs, labels), arrays)
 
 
 def _answers(arrays: Mapping[str, np.ndarray]) -> Answers:
@@ -168,6 +184,32 @@ def _answers(arrays: Mapping[str, np.ndarray]) -> Answers:
         if name in {"given", "chosen"} or {array, _ends(array)} & arrays.keys():
             strings[name] = _strings(arrays, array)
     return Answers(ends=ends.astype(np.int64), **strings)
+
+
+def _with_regions(links: Links, arrays: Mapping[str, np.ndarray]) -> Links:
+    if not any(name.startswith(f"{REGIONS}.") for name in arrays):
+        return links
+    regions = _regions(arrays)
+    _check_items(regions, links)
+    return replace(links, labels={**links.labels, REGIONS: regions})
+
+
+def _regions(arrays: Mapping[str, np.ndarray]) -> Regions:
+    """Return the regions, of whose numbers those that are no coordinates are written as small."""
+    width_of = {"sizes": 2, "boxes": 4, "mentions": 3}
+    numbers: dict[str, Any] = {}
+    for name in ARRAYS:
+        width = width_of.get(name)
+        shape = (None,) if width is None else (None, width)
+        kind = np.float32 if name == "boxes" else np.integer
+        array = _numbers(arrays, f"{REGIONS}.{name}", kind, shape)
+        numbers[name] = array if name == "boxes" else array.astype(np.int64)
+    return Regions(class_names=_strings(arrays, f"{REGIONS}.class_names"), **numbers)
+
+
+def _check_items(regions: Regions, links: Links) -> None:
+    num_images, num_texts = (len(links.ids_of(side)) for side in IMAGE_TEXT)
+    regions.check_items(num_images, num_texts, links.places(IMAGE_TEXT))
 
 
 def _as_many(answers: Answers, texts: Sequence[str]) -> None:

@@ -18,6 +18,10 @@ _COMPANIONS: dict[str, tuple[str, tuple[int, ...]]] = {
     "special_tokens": ("uint8", ()),
     "character_spans": ("int32", (2,)),  # first character, and the one after the last
     "geometry": ("int32", (8,)),
+    "masked_ids": ("int32", ()),  # the token that was there before, -1 where it still is
+    "item": ("int64", ()),  # of a view: place of the row's item among those of its split
+    "variant": ("int32", ()),  # of a view: which row of its item, from 0
+    "box": ("int64", ()),  # of a view: place of the hidden box among those of its split
 }
 # What each type may be made of: those that are at least as exact, the most exact first. Of float16
 # and bfloat16 neither is, one for its range and one for its precision.

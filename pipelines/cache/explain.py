@@ -16,6 +16,7 @@ from ...featcache.store.manifest import COPY, MANIFEST
 from .listing import last_change
 
 _ABSENT = "absent"
+_VIEW = "view.name"  # absent from a plain store
 _NAMES = ("dataset", "encoder")  # of the folders: they change the place of a store, not its key
 
 
@@ -65,7 +66,8 @@ def explain(home: Path, description: StoreDescription) -> Explanation:
     """Compare the store of a description with the nearest one that is there.
 
     A store of the same encoder and dataset is nearer than any other, then counts how many values
-    are equal; the newest of equals is taken. Stores of other format versions take part.
+    are equal; the newest of equals is taken. Stores of other format versions take part. A view is
+    near to stores of that view alone, and a plain store to plain ones.
     """
     names = {name: getattr(description, name) for name in _NAMES}
     fields = _flatten({**names, **description.keyed()})
@@ -100,6 +102,8 @@ def _nearest(fields: Mapping[str, Any], name: str, folders: Sequence[Path]) -> E
         except OSError as error:
             note_unread(Unread(folder, f"{error.filename} cannot be read: {error.strerror}"))
         else:
+            if fields.get(_VIEW) != other_fields.get(_VIEW):
+                continue
             near = _compare(fields, other_fields, name, folder)
             same_names = sum(fields[key] == other_fields.get(key) for key in _NAMES)
             # names first: a store of another encoder is no near miss, however much else is equal

@@ -17,7 +17,7 @@ def store_rows(home: Path) -> list[dict[str, Any]]:
     """
     catalog = read_catalog(home)
     rows = {unread.folder: _unreadable(str(unread)) for unread in catalog.unread}
-    for entry in catalog.entries:
+    for entry in catalog.everything:
         try:
             rows[entry.folder] = _store_row(entry.folder)
         except (LightalignError, OSError) as error:  # noqa: PERF203  # removed meanwhile, say
@@ -46,6 +46,7 @@ def _unreadable(problem: str) -> dict[str, Any]:
 def _store_row(folder: Path) -> dict[str, Any]:
     store = FeatureStore(folder, read_manifest(folder))
     description = store.description
+    view = {} if description.view is None else {"view": description.view}
     return {
         "key": description.key,
         "modality": description.modality,
@@ -60,4 +61,5 @@ def _store_row(folder: Path) -> dict[str, Any]:
         "shards": store.num_shards,
         "finished_shards": store.num_shards - len(store.missing_shards()),
         "state": "complete" if store.complete else "incomplete",
+        **view,
     }

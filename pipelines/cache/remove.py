@@ -112,7 +112,7 @@ def _keys_of(home: Path, folder: Path) -> list[str]:
         return [named or folder.name.rpartition("--")[2]]
     if named is None or key.startswith(named):
         return [key]
-    others = [entry.key for entry in read_catalog(home).entries]
+    others = [entry.key for entry in read_catalog(home).everything]
     return [
         candidate
         for candidate in (named, key)

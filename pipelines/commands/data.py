@@ -104,11 +104,18 @@ def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -
             lines += _answered(answers)
         except (DatasetFormatError, DatasetNotFoundError, SpecError) as error:
             lines.append(f"answers are not counted: {error}")
+    views = _views(home, current.name)
+    lines += [
+        f"{view['split']}: {view['view']['name']} of {view['encoder']}, {view['rows']:,} rows"
+        for view in views
+    ]
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
     value = {**_table(current), "earlier": [_table(version) for version in earlier]}
     if answers:
         value["answers"] = [vars(count) for count in answers]
+    if views:
+        value["views"] = views
     output.answer(value, *lines)
 
 
@@ -173,6 +180,23 @@ def data_rm(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -> 
 
     removed = forget(home, name)
     output.result({"forgotten": name}, f"forgotten: {removed}")
+
+
+def _views(home: Path, name: str) -> list[dict[str, Any]]:
+    """Return the views that are extracted of a dataset, newest first."""
+    from ...featcache.store.catalog import read_catalog
+
+    return [
+        {
+            "split": entry.description.split,
+            "encoder": entry.description.encoder,
+            "view": entry.description.view,
+            "rows": entry.description.num_items,
+            "key": entry.key,
+        }
+        for entry in read_catalog(home, f"{name}/*").views
+        if entry.complete
+    ]
 
 
 def _table(version: "DatasetVersion") -> dict[str, Any]:

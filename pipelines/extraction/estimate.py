@@ -143,7 +143,7 @@ def _probe(spec: ExtractSpec, source: Source, group: Sequence[Output]) -> tuple[
     loaded = [output.loaded for output in group]
     batch_size = spec.batch_size or fitting_batch_size(loaded, spec.device)
     modality = group[0].encoder.modality
-    items = source.items(group[0].description.split, modality)
+    items = group[0].items(source)
     timed_batches = (
         _TIMED_SORTED_BATCHES if reader_of(modality).sorted_by_length else _TIMED_BATCHES
     )

@@ -31,7 +31,7 @@ from .opening import ResolvedExtraction, open_all, with_place
 from .origins import as_begun, begun_manifest, find_origins, name_of, pass_of
 from .outputs import Output, describe_outputs
 from .prepared_items import check_skipped
-from .reports import ExtractReport, StoreReport
+from .reports import ExtractReport, StoreReport, ViewReport
 from .shard_writer import ShardWriter
 from .sizes import check_disk
 from .spec import ExtractSpec
@@ -203,8 +203,12 @@ def _fill_pass(
     began = time.perf_counter()
     first = jobs[0].store.description
     modality = jobs[0].output.encoder.modality
-    num_items = len(source.items(first.split, modality))
-    max_bad = spec.allowed_bad(num_items)
+    view = jobs[0].output.view
+    num_items = len(jobs[0].output.items(source))
+    max_bad = spec.allowed_bad(len(source.items(first.split, modality)))
+    if view is not None:
+        # an item that cannot be read lacks all its rows
+        max_bad = view.most_rows(source, first.split, max_bad)
     open_jobs = [job for job in jobs if not job.store.complete]
     shares = StageTimes()
     if open_jobs:
@@ -217,7 +221,9 @@ def _fill_pass(
             ids = source.ids(first.split, modality)
             filling = Derivation(open_jobs, origin.folder, ids, max_bad=max_bad, progress=progress)
         label = f"{first.split} {reader_of(modality).plural}" + (" from tokens" if origin else "")
-        progress.start(label, num_items, unit="items", done=num_items - to_do)
+        label += "" if view is None else f" {view.name}"
+        unit = "items" if view is None else "rows"
+        progress.start(label, num_items, unit=unit, done=num_items - to_do)
         try:
             filling.run()
         finally:
@@ -237,7 +243,7 @@ def _extraction(
     described = jobs[0].store.description
     return ShardWriter(
         jobs,
-        source.items(described.split, jobs[0].output.encoder.modality),
+        jobs[0].output.items(source),
         batch_size=_batch_size(spec, [job.output for job in jobs], progress),
         workers=spec.workers,
         max_bad=max_bad,
@@ -253,7 +259,10 @@ def _report(
     store, written = job.store, job.num_written
     description = store.description
     is_derived = origin is not None and written > 0
-    return StoreReport(
+    view = {} if description.view is None else {"view": description.view}
+    report: type[StoreReport] = ViewReport if view else StoreReport
+    return report(
+        **view,
         encoder=description.encoder,
         modality=description.modality,
         layer=description.layer,

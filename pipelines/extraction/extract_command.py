@@ -5,7 +5,7 @@ from pathlib import Path
 from ...featcache.encoders.references import lasting_reference
 from ...featcache.known_datasets import source_words
 from ...featcache.sources.opening import absolute_data
-from ...featcache.store.remedies import extract_command
+from ...featcache.store.remedies import extract_command, view_changes
 from .spec import ExtractSpec
 
 
@@ -20,6 +20,9 @@ def command_of(spec: ExtractSpec) -> str:
         changes["rows_per_shard"] = spec.rows_per_shard
     if not spec.derive:
         changes["derive"] = False
+    changes |= view_changes(options)
+    if spec.views_only:
+        changes["views_only"] = True
     return extract_command(
         [lasting_reference(encoder) for encoder in spec.encoders],
         ["--data", absolute_data(spec.data), *source_words(spec.source)],

@@ -54,9 +54,14 @@ def as_begun(description: StoreDescription, home: Path) -> StoreDescription:
     return replace(description, rows_per_shard=begun["description"]["rows_per_shard"])
 
 
-def pass_of(description: StoreDescription, origin: StoreEntry | None) -> tuple[str, int, str]:
+def pass_of(description: StoreDescription, origin: StoreEntry | None) -> tuple[str, int, str, str]:
     """Return the value that the stores of one pass have in common."""
-    return description.modality, description.rows_per_shard, "" if origin is None else origin.key
+    return (
+        description.modality,
+        description.rows_per_shard,
+        "" if origin is None else origin.key,
+        description.view_name or "",
+    )
 
 
 def _origin_of(output: Output, home: Path, whole: Mapping[str, StoreEntry]) -> StoreEntry | None:
@@ -80,7 +85,7 @@ def _origin_of(output: Output, home: Path, whole: Mapping[str, StoreEntry]) -> S
 def _keys_of_tokens(output: Output) -> list[str]:
     """Return the keys of all stores of the output's tokens that are exact enough, best first."""
     described, encoder = output.description, output.encoder
-    if not output.kind.is_derivable or described.companions:
+    if not output.kind.is_derivable or described.companions or described.view is not None:
         return []
     places = itertools.product(exact_enough(described.dtype), COMPRESSIONS, FORMATS.names())
     return [

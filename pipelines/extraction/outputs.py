@@ -7,12 +7,15 @@ from typing import Any
 
 from ...featcache.encoders.base import Encoder
 from ...featcache.encoders.pooling import FeaturePooling, LayerLayout
+from ...featcache.sources.base import Source
 from ...featcache.store.key import StoreDescription
 from ...featcache.store.stored_types import token_bytes
-from ...featcache.types import Modality
+from ...featcache.types import Item, Modality
+from ...featcache.views import View
 from .loaded_encoder import LoadedEncoder
 from .opening import ResolvedExtraction
 from .spec import ExtractSpec
+from .views import views_of
 
 # large enough to write at disk speed, small enough to redo after a crash
 _SHARD_BYTES = 64 * 2**20
@@ -34,6 +37,7 @@ class Output:
         kind: What is kept of the layer's tokens.
         layout: Which tokens the layer returns.
         description: What the store holds.
+        view: What is encoded in place of the items themselves, or None.
     """
 
     loaded: LoadedEncoder
@@ -41,6 +45,7 @@ class Output:
     kind: FeaturePooling
     layout: LayerLayout
     description: StoreDescription
+    view: View | None = None
 
     @property
     def encoder(self) -> Encoder[Any]:
@@ -52,6 +57,20 @@ class Output:
         """Return what the encoder is asked for."""
         return self.kind.layer_read(self.layer)
 
+    def items(self, source: Source) -> Sequence[Item]:
+        """Return what is encoded, a row each."""
+        split = self.description.split
+        if self.view is not None:
+            return self.view.items(source, split)
+        return source.items(split, self.encoder.modality)
+
+    def ids(self, source: Source) -> Sequence[str]:
+        """Return the ids of `items`, without what it may cost to make these."""
+        split = self.description.split
+        if self.view is not None:
+            return self.view.ids(source, split)
+        return source.ids(split, self.encoder.modality)
+
 
 def describe_outputs(
     spec: ExtractSpec, opened: ResolvedExtraction, loaded: Sequence[LoadedEncoder], split: str
@@ -59,10 +78,10 @@ def describe_outputs(
     """Return every store that `spec` asks for of one split, in the order of its options.
 
     Raises:
-        SpecError: An encoder has no such layer, or a layer no such features.
+        SpecError: An encoder has no such layer, a layer no such features, or something no view.
     """
-    outputs = []
-    rows_per_shard: dict[Modality, int] = {}
+    outputs: list[Output] = []
+    views = views_of(spec, [loaded_encoder.encoder for loaded_encoder in loaded], opened, split)
     for loaded_encoder in loaded:
         encoder = loaded_encoder.encoder
         for layer, name in itertools.product(spec.layers, spec.features):
@@ -86,27 +105,53 @@ def describe_outputs(
                 compression=spec.compression,
                 companions=encoder.companion_names if kind.keeps_tokens else (),
             )
-            rows = spec.rows_per_shard or _rows_of_a_shard(description)
-            # the fewest of all kinds: one pass ends the shards of all its stores together
-            rows_per_shard[encoder.modality] = min(rows_per_shard.get(encoder.modality, rows), rows)
-            outputs.append(
-                Output(
-                    loaded=loaded_encoder,
-                    layer=layer,
-                    kind=kind,
-                    layout=layout,
-                    description=description,
-                )
+            plain = Output(
+                loaded=loaded_encoder,
+                layer=layer,
+                kind=kind,
+                layout=layout,
+                description=description,
             )
+            outputs += [] if spec.views_only else [plain]
+            outputs += [
+                _viewed(plain, view, opened.source)
+                for view in views
+                if view.modality is encoder.modality and view.keeps(kind)
+            ]
+    rows_per_shard: dict[tuple[Modality, str | None], int] = {}
+    for output in outputs:
+        rows = spec.rows_per_shard or _rows_of_a_shard(output.description)
+        # the fewest of all kinds: one pass ends the shards of all its stores together
+        rows_per_shard[_pass(output)] = min(rows_per_shard.get(_pass(output), rows), rows)
     return [
         replace(
             output,
-            description=replace(
-                output.description, rows_per_shard=rows_per_shard[output.encoder.modality]
-            ),
+            description=replace(output.description, rows_per_shard=rows_per_shard[_pass(output)]),
         )
-        for output in sorted(outputs, key=lambda output: output.encoder.modality.value)
+        # those of views last: what cannot be read is told of the items themselves
+        for output in sorted(outputs, key=_order)
     ]
+
+
+def _viewed(plain: Output, view: View, source: Source) -> Output:
+    """Return the store of a view beside that of the items themselves."""
+    described = plain.description
+    description = replace(
+        described,
+        view=view.described(),
+        num_items=len(view.items(source, described.split)),
+        companions=(*described.companions, *view.companions(plain.kind)),
+    )
+    return replace(plain, description=description, view=view)
+
+
+def _pass(output: Output) -> tuple[Modality, str | None]:
+    """Return what the stores of one pass over the items have in common."""
+    return output.encoder.modality, output.description.view_name
+
+
+def _order(output: Output) -> tuple[str, str]:
+    return output.encoder.modality.value, output.description.view_name or ""
 
 
 def _rows_of_a_shard(description: StoreDescription) -> int:

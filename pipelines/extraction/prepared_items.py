@@ -10,6 +10,7 @@ from ...featcache.encoders.base import Content, Encoder
 from ...featcache.errors import TooManyBadItemsError, UnreadableItemError
 from ...featcache.store.key import Skipped
 from ...featcache.types import Item
+from ...featcache.views import View, ViewItem
 
 
 @dataclass
@@ -21,14 +22,20 @@ class PreparedItem:
     companions: dict[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     errors: dict[str, Skipped] = field(default_factory=dict)
 
-    def read(self, encoder: Encoder[Any], content: Content) -> None:
-        """Prepare the content for one encoder."""
+    def read(self, encoder: Encoder[Any], content: Content, view: View | None = None) -> None:
+        """Prepare the content for one encoder, as a view shows it if there is one."""
         try:
             self.prepared[encoder.name] = encoder.preprocess(content, item_id=self.item.id)
         except UnreadableItemError as error:
             self.errors[encoder.name] = self.skipped(error, stage="prepare")
             return
-        if encoder.companion_names:
+        if view is not None:
+            assert isinstance(self.item, ViewItem)
+            prepared, companions = view.encoded(
+                encoder, self.prepared[encoder.name], encoder.companions(content), self.item
+            )
+            self.prepared[encoder.name], self.companions[encoder.name] = prepared, companions
+        elif encoder.companion_names:
             self.companions[encoder.name] = encoder.companions(content)
 
     def skipped(self, error: UnreadableItemError, *, stage: str) -> Skipped:
@@ -47,8 +54,10 @@ def batches_of(
     """
     groups: dict[object, list[tuple[int, PreparedItem]]] = {}
     for position, prepared_item in items:
-        content = prepared_item.item.text if prepared_item.item.text is not None else position
-        groups.setdefault(content, []).append((position, prepared_item))
+        item = prepared_item.item
+        # of rows of a view equal texts are not equal: other tokens of each are masked
+        is_alone = item.text is None or isinstance(item, ViewItem)
+        groups.setdefault(position if is_alone else item.text, []).append((position, prepared_item))
     ordered = sorted(
         groups.values(), key=lambda group: -encoder.size(group[0][1].prepared[encoder.name])
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...featcache.known_datasets import version_of
+from ...featcache.store.extract_options import options_of_view
 from .spec import ExtractSpec
 
 
@@ -37,7 +38,10 @@ def spec_of(
     if version is not None and data is None:
         data = version.data
         options = version.options
+    view = description.get("view")
+    asked = {} if view is None else {**options_of_view(view), "views_only": True}
     return ExtractSpec(
+        **asked,
         encoders=(description["encoder"],),
         data=data or description["dataset"],
         home=home,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...featcache.sources.base import SkippedRow
 from ...featcache.store.key import Skipped
@@ -52,6 +53,17 @@ class StoreReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewReport(StoreReport):
+    """Report of the store of a view, whose rows count as items.
+
+    Attributes:
+        view: Name and options of the view.
+    """
+
+    view: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractReport:
     """Report of one extraction.
 
@@ -97,6 +109,17 @@ class StoreEstimate:
     bytes: int
     missing_bytes: int
     derived_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewEstimate(StoreEstimate):
+    """Estimated size of the store of a view, whose rows count as items.
+
+    Attributes:
+        view: Name and options of the view.
+    """
+
+    view: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 from ...featcache.errors import DatasetChangedError, MissingFileError, UnreadableItemError
 from ...featcache.modalities import reader_of
 from ...featcache.types import Item
+from ...featcache.views import ViewItem
 from ..common.prefetch import prefetch
 from ..common.progress import Progress
 from .filling import Filling, Shard, Shards, StoreJob
@@ -28,8 +29,8 @@ class ShardWriter(Filling):
     batches and gets the same bytes.
 
     Args:
-        jobs: Stores of equal `rows_per_shard`, and what goes into them.
-        items: Items of the split.
+        jobs: Stores of equal `rows_per_shard`, and what goes into them; all or none are of a view.
+        items: Items of the split, or the rows of its view.
         batch_size: Items per forward pass.
         workers: Threads that decode and tokenise; 0 does it in the encoding thread.
         max_bad: Items of one store that may be unreadable.
@@ -57,6 +58,7 @@ class ShardWriter(Filling):
         self.overlap = overlap
         self.unchanged = unchanged
         self._reader = reader_of(jobs[0].output.encoder.modality)
+        self._view = jobs[0].output.view
         self._encoders = {job.output.encoder.name: job.output.encoder for job in jobs}
         self._fitting = {name: batch_size for name in self._encoders}
         self._may_prepare = Event()
@@ -105,6 +107,9 @@ class ShardWriter(Filling):
         prepared = PreparedItem(item)
         try:
             content = self._reader.read(item)
+            if self._view is not None:
+                assert isinstance(item, ViewItem)
+                content = self._view.change(content, item)
         except UnreadableItemError as error:
             # the key stands for the files as they were: a row less would be another dataset's
             if isinstance(error, MissingFileError) and not self._was_absent(item):
@@ -115,7 +120,7 @@ class ShardWriter(Filling):
             prepared.errors = dict.fromkeys(self._encoders, prepared.skipped(error, stage="read"))
             return prepared
         for encoder in self._encoders.values():
-            prepared.read(encoder, content)
+            prepared.read(encoder, content, self._view)
         return prepared
 
     def _was_absent(self, item: Item) -> bool:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,21 @@ from ...featcache.store.manifest import has_manifest, read_whole_manifest
 from ...featcache.store.stored_types import token_bytes
 from ...featcache.types import PER_ROW, Item
 from .outputs import Output
-from .reports import StoreEstimate
+from .reports import StoreEstimate, ViewEstimate
 
 # texts whose lengths are counted: their mean is known to about 0.5 %
 _LENGTH_SAMPLE = 4096
 # Bytes of one line of each array that may stand beside the features.
-_COMPANION_BYTES = {"token_ids": 4, "special_tokens": 1, "character_spans": 8, "geometry": 32}
+_COMPANION_BYTES = {
+    "token_ids": 4,
+    "special_tokens": 1,
+    "character_spans": 8,
+    "masked_ids": 4,
+    "geometry": 32,
+    "item": 8,
+    "variant": 4,
+    "box": 8,
+}
 
 
 def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
@@ -36,10 +46,11 @@ def estimate_store(output: Output, source: Source, home: Path) -> StoreEstimate:
         missing = sum(len(store.shard_items(index)) for index in store.missing_shards())
         total = None if missing else store.num_bytes
     if total is None:
-        modality = output.encoder.modality
-        items = source.items(description.split, modality)
-        total = uncompressed_bytes(output, items, source.ids(description.split, modality))
-    return StoreEstimate(
+        total = uncompressed_bytes(output, output.items(source), output.ids(source))
+    view: dict[str, Any] = {} if description.view is None else {"view": description.view}
+    estimate: type[StoreEstimate] = ViewEstimate if view else StoreEstimate
+    return estimate(
+        **view,
         encoder=description.encoder,
         split=description.split,
         layer=description.layer,

@@ -12,7 +12,7 @@ from ...featcache.types import Modality, sides_of
 from ..cache.explain import Explanation
 from ..cache.restore import RepairReport
 from ..exporting.export_spec import ExportedRun
-from ..extraction.reports import Estimate, ExtractReport
+from ..extraction.reports import Estimate, ExtractReport, ViewEstimate, ViewReport
 from ..inputs.store_selection import recorded_sides
 from ..planning.spec import MemoryPlan, PeakMemory, TrainEstimate
 from ..training.spec import TrainReport
@@ -47,6 +47,7 @@ def store_table(rows: Sequence[Mapping[str, Any]]) -> Table:
                 "shards": f"{row['finished_shards']} of {row['shards']}"
                 if is_begun
                 else row["state"],
+                **({"view": row["view"]["name"]} if "view" in row else {}),
                 "store": f"{row['store']}{problem}",
             }
         )
@@ -90,12 +91,14 @@ def extract_lines(report: ExtractReport) -> list[str]:
         name = f"{store.encoder} {store.split}"
         name += f" {store.kind}" if store.kind != "tokens" else ""
         name += f" layer {store.layer}" if store.layer != -1 else ""
+        name += f" {store.view['name']}" if isinstance(store, ViewReport) else ""
+        noun = "rows" if isinstance(store, ViewReport) else "items"
         if store.encoded:
-            done = f"{store.encoded} items encoded in {store.seconds:.1f} s"
+            done = f"{store.encoded} {noun} encoded in {store.seconds:.1f} s"
         elif store.derived_from is not None:
             done = f"derived from {store.derived_from}, nothing encoded, in {store.seconds:.1f} s"
         else:
-            done = "0 items to do (cached)"
+            done = f"0 {noun} to do (cached)"
         if store.skipped:
             done += f", {len(store.skipped)} skipped: {store.skipped[0].reason}"
             done += " ..." if len(store.skipped) > 1 else ""
@@ -115,6 +118,7 @@ def estimate_parts(estimate: Estimate) -> list[Table | str]:
             "rows": store.rows,
             "to do": store.missing,
             "megabytes": round(store.bytes / 1e6, 1),
+            **({"view": store.view["name"]} if isinstance(store, ViewEstimate) else {}),
         }
         for store in estimate.stores
     ]

@@ -17,18 +17,27 @@ from lightalign.featcache.store.catalog import list_stores
 from ..helpers import tree_bytes
 
 
-def extract_command(home: Path, encoder: str, batch_size: int, container: str) -> list[str]:
+def extract_command(
+    home: Path, encoder: str, batch_size: int, container: str, more: tuple[str, ...] = ()
+) -> list[str]:
     return [
         *(sys.executable, "-m", "lightalign", "extract", "--quiet", "--device", "cpu"),
         *("--encoder", encoder, "--data", "shapes", "--split", "test", "--home", str(home)),
         *("--set", "source.test=160", "--set", "rows_per_shard=20"),
         *("--batch-size", str(batch_size), "--format", container),
+        *more,
     ]
 
 
-def run(home: Path, encoder: str, batch_size: int = 8, container: str = "zarr") -> None:
+def run(
+    home: Path,
+    encoder: str,
+    batch_size: int = 8,
+    container: str = "zarr",
+    more: tuple[str, ...] = (),
+) -> None:
     subprocess.run(
-        extract_command(home, encoder, batch_size, container),
+        extract_command(home, encoder, batch_size, container, more),
         check=True,
         capture_output=True,
         cwd="/",
@@ -42,14 +51,16 @@ def entries(folder: Path) -> set[str]:
     }
 
 
-def kill_at_random(home: Path, encoder: str, batch_sizes: list[int], container: str) -> None:
+def kill_at_random(
+    home: Path, encoder: str, batch_sizes: list[int], container: str, more: tuple[str, ...] = ()
+) -> None:
     """Start the extraction with each batch size and kill it while it writes shards."""
     random = np.random.default_rng(0)
     to_do = batch_sizes[::-1]
     while to_do:
         batch_size = to_do[-1]
         running = subprocess.Popen(
-            extract_command(home, encoder, batch_size, container),
+            extract_command(home, encoder, batch_size, container, more),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
@@ -75,6 +86,16 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(tmp_path, encoder, contain
     run(tmp_path / "whole", encoder, container=container)
     kill_at_random(tmp_path / "cut", encoder, [8] * 10, container)
     run(tmp_path / "cut", encoder, container=container)
+    assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_masked_texts_killed_ten_times_end_with_the_same_bytes(tmp_path):
+    more = ("--mlm-variants", "2")
+    run(tmp_path / "whole", "minilm", more=more)
+    kill_at_random(tmp_path / "cut", "minilm", [8] * 10, "zarr", more)
+    run(tmp_path / "cut", "minilm", more=more)
     assert tree_bytes(tmp_path / "cut") == tree_bytes(tmp_path / "whole")
 
 

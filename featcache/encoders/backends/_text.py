@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor, nn
 
 from ...errors import SpecError, UnreadableItemError, WeightsMismatchError
 from ...tokens import Tokens, join_padded
-from ..base import LAST, Content
+from ..base import LAST, Content, without_mask
 from ..card import EncoderCard
 from ..exportable import ATTENTION_MASK, ExportableEncoder, ModelCall
 from ..pooling import POOLED, LayerLayout
+from ..vocabulary import Vocabulary
 from ..weights import Weights
 from ._checks import check_layout
 from ._image_preprocessing import on_cpu
@@ -174,6 +175,22 @@ class TextEncoder(TransformersEncoder[list[int]]):
             spans = arrays["character_spans"] - len(self._sentence.prompt)
             arrays["character_spans"] = np.maximum(spans, 0)  # the prompt is no part of the text
         return {name: array[self._left_out :] for name, array in arrays.items()}
+
+    def vocabulary(self) -> Vocabulary:
+        mask = self._tokenizer.mask
+        ordinary = [index for index in self._tokenizer.ordinary_ids() if index < self._num_words]
+        # a token that was added to the tokenizer alone is one that the model has never seen
+        if mask is None or mask >= self._num_words or not ordinary:
+            raise without_mask(self.name)
+        return Vocabulary(
+            mask_id=mask,
+            ordinary_ids=np.array(ordinary, dtype=np.int64),
+            num_fixed=self._prompt_tokens - self._left_out,
+        )
+
+    def with_token_ids(self, prepared: list[int], token_ids: Int32[np.ndarray, " _"]) -> list[int]:
+        assert len(prepared) == self._left_out + len(token_ids)
+        return [*prepared[: self._left_out], *token_ids.tolist()]
 
     def size(self, prepared: list[int]) -> int:
         return len(prepared)

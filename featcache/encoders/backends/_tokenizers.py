@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class RustTokenizer:
 
     Attributes:
         padding: Id that the tokenizer pads with, or None.
+        mask: Id of the token that stands for a hidden one, or None.
         cuts_left: Whether a text that is too long loses its beginning, not its end.
     """
 
@@ -42,6 +44,7 @@ class RustTokenizer:
         self._tokenizer.no_truncation()
         self._named_ids = set(wrapper.all_special_ids)
         self.padding: int | None = wrapper.pad_token_id
+        self.mask = _mask(wrapper)
         self.cuts_left: bool = wrapper.truncation_side == "left"
 
     def hash(self) -> str:
@@ -94,6 +97,10 @@ class RustTokenizer:
         """Return one more than the largest id."""
         return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
 
+    def ordinary_ids(self) -> list[int]:
+        """Return the ids of tokens that stand for a part of a text, ascending."""
+        return _without(self._tokenizer.get_vocab(), self.special_ids() | self.named_ids())
+
     def files(self, padding: int) -> dict[str, str]:
         """Return the files that an export needs, by name."""
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
@@ -116,6 +123,7 @@ class PythonTokenizer:
         self._lower_case = False
         self._lock = threading.Lock()
         self.padding: int | None = tokenizer.pad_token_id
+        self.mask = _mask(tokenizer)
         self.cuts_left: bool = tokenizer.truncation_side == "left"
 
     def hash(self) -> str:
@@ -179,6 +187,9 @@ class PythonTokenizer:
     def num_ids(self) -> int:
         return len(self._tokenizer)
 
+    def ordinary_ids(self) -> list[int]:
+        return _without(self._tokenizer.get_vocab(), self.special_ids())
+
     def files(self, padding: int) -> dict[str, str]:
         raise SpecError(
             f"{type(self._tokenizer).__name__} is a tokenizer in Python, without a tokenizer.json: "
@@ -217,6 +228,17 @@ def read_tokenizer(card: EncoderCard, folder: Path) -> RustTokenizer | PythonTok
             f"encoder {card.name!r}: {type(wrapper).__name__} in {folder} is no tokenizer of texts"
         )
     return PythonTokenizer(wrapper, folder)
+
+
+def _mask(tokenizer: Any) -> int | None:
+    """Return the id of the token that hides another, or None."""
+    mask: int | None = tokenizer.mask_token_id
+    # of one that is not in the vocabulary transformers returns that of unknown words
+    return None if mask == tokenizer.unk_token_id else mask
+
+
+def _without(vocabulary: Mapping[str, int], special: Collection[int]) -> list[int]:
+    return sorted(set(vocabulary.values()) - set(special))
 
 
 def _has_tokenizer(card: EncoderCard, folder: Path) -> bool:

@@ -66,6 +66,58 @@ def from_grid(geometry: Geometry, grid: Size, cells: Points) -> Float[np.ndarray
     return to_original(geometry, cells * geometry[..., 6:8] / np.array(grid))
 
 
+def coverage(
+    boxes: Float[np.ndarray, "boxes 4"], geometry: Geometry, grid: Size
+) -> Float[np.ndarray, "boxes patches"]:
+    """Return the share of each patch that each box covers, from 0 to 1.
+
+    Of 4 x 4 pixels that are read as they are in a grid of 2 x 2, the box (1, 0, 4, 2) covers half
+    of the first patch and all of the second: [0.5, 1, 0, 0]. A box that the crop leaves out, or
+    that is empty, covers nothing; see `num_uncovered`.
+
+    Args:
+        boxes: x1, y1, x2, y2 in pixels of the original images, finite.
+        geometry: Geometry of the image of all boxes, or a line for each.
+        grid: Rows and columns of the patches, which share the model's input evenly.
+
+    Returns:
+        Shares by box and patch, row by row of the grid.
+    """
+    # (y, x) of the top left corner and of the bottom right one
+    corners = boxes[:, [1, 0, 3, 2]].astype(np.float64).reshape(-1, 2, 2)
+    cells = to_grid(geometry[..., None, :], grid, corners)
+    rows, columns = (
+        _covered(cells[:, 0, axis], cells[:, 1, axis], count) for axis, count in enumerate(grid)
+    )
+    return np.asarray(rows[:, :, None] * columns[:, None, :]).reshape(len(boxes), grid[0] * grid[1])
+
+
+def _covered(
+    starts: Float[np.ndarray, " boxes"], ends: Float[np.ndarray, " boxes"], count: int
+) -> Float[np.ndarray, "boxes count"]:
+    """Return how much of each interval 0 to 1, 1 to 2, ... lies from a start to an end."""
+    first = np.arange(count)
+    overlap = np.minimum(ends[:, None], first + 1) - np.maximum(starts[:, None], first)
+    return np.asarray(np.clip(overlap, 0, 1))
+
+
+def num_uncovered(shares: Float[np.ndarray, "boxes patches"]) -> int:
+    """Return how many boxes cover nothing of any patch: the crop leaves them out."""
+    return int((~shares.any(axis=1)).sum())
+
+
+def patch_boxes(geometry: Row | Int32[np.ndarray, " 8"], grid: Size) -> Float[np.ndarray, "n 4"]:
+    """Return x1, y1, x2, y2 of each patch in pixels of the original image, row by row.
+
+    It is what `coverage` undoes, for drawing: a patch covers its own box alone, and wholly. A patch
+    of padding has a box outside of the image, or one that reaches out of it.
+    """
+    rows, columns = np.indices(grid).reshape(2, -1)
+    cells = np.stack([rows, columns], axis=1)[:, None] + np.array([[0, 0], [1, 1]])
+    corners = from_grid(geometry.reshape(8), grid, cells.astype(np.float64))
+    return np.asarray(corners[..., ::-1].reshape(-1, 4))
+
+
 def _scale(geometry: Geometry) -> Float[np.ndarray, "..."]:
     return np.asarray(geometry[..., 2:4] / geometry[..., 0:2])
 

@@ -12,6 +12,7 @@ from lightalign.featcache import atomic_files
 from lightalign.featcache.answers import Answers
 from lightalign.featcache.errors import StoreCorruptError
 from lightalign.featcache.links import Links, compact
+from lightalign.featcache.regions import Regions
 from lightalign.featcache.store.catalog import arrays_path, read_pairs, write_pairs
 from lightalign.featcache.store.stored_links import from_arrays, to_arrays
 from lightalign.featcache.types import IMAGE_TEXT, Classes, Grades, Modality
@@ -45,6 +46,14 @@ ANSWERS = Answers.of(
     vocabulary=["2", "grün"],
 )
 ANSWERED = replace(PLAIN, labels={"answers": ANSWERS})
+REGIONS = Regions.of(
+    [(100, 80), (30, 40)],
+    [[(10, 20, 50, 70)], [(0.5, 0, 30, 40), (1, 2, 3, 4)]],
+    [[(0, 2, 6)], [(2, 0, 1), (1, -1, -1)], []],
+    class_of=[[-1], [1, 0]],
+    class_names=["b\u00e4r", "cat"],
+)
+BOXED = replace(PLAIN, labels={"regions": REGIONS})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -193,6 +202,55 @@ def test_a_question_without_an_answer_is_no_question_of_answers():
 def test_links_are_equal_only_if_all_of_their_answers_are(other):
     assert replace(PLAIN, labels={"answers": other}) != ANSWERED
     assert replace(ANSWERED) == ANSWERED
+
+
+def test_regions_are_written_and_read_again(tmp_path):
+    write_pairs(path := tmp_path / "pairs--0.json", BOXED)
+    assert read_pairs(path) == BOXED
+    assert read_pairs(path) != PLAIN
+    arrays, _ = to_arrays(BOXED)
+    assert arrays["regions.boxes"].dtype == np.float32
+    assert arrays["regions.ends"].tolist() == [1, 3]
+    assert arrays["regions.class_of"].tolist() == [-1, 1, 0]
+    assert arrays["regions.mentions"].dtype == np.int32
+    assert arrays["regions.class_names"].tobytes().decode() == "b\u00e4rcat"
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("regions.boxes", np.zeros((3, 4), np.float64), "is float64"),
+        ("regions.boxes", np.zeros((3, 4), np.float32), "a box has no area"),
+        ("regions.boxes", np.full((3, 4), np.nan, np.float32), "a box is not finite"),
+        ("regions.boxes", np.ones((3, 5), np.float32), r"is float32\[3, 5\], not float32"),
+        ("regions.ends", np.array([1, 4]), "the boxes and their ends contradict"),
+        ("regions.sizes", np.array([[100, 80]]), "there are 1 sizes of 2 images"),
+        ("regions.class_of", np.array([-1, 1, 2]), "a class that is not one of 2"),
+        ("regions.class_names.ends", np.array([4, 9]), "contradict one another"),
+        ("regions.mention_ends", np.array([1, 3]), "there are 2 texts with regions, not 3"),
+        ("regions.mentions", np.array([[1, 2, 6], [2, 0, 1], [1, -1, -1]]), "does not belong to"),
+        ("regions.mentions", np.array([[0, 2, 1], [2, 0, 1], [1, -1, -1]]), "end before they"),
+        ("pairs.image.text", np.array([[0, 1]]), "that it does not belong to"),
+    ],
+)
+def test_regions_that_contradict_one_another_or_the_items_are_refused(name, array, message):
+    arrays, names = to_arrays(BOXED)
+    with pytest.raises(ValueError, match=message):
+        from_arrays({**arrays, name: array}, names)
+
+
+@pytest.mark.parametrize("name", ["regions.boxes", "regions.class_names", "regions.mentions"])
+def test_a_missing_array_of_regions_is_named(name):
+    arrays, names = to_arrays(BOXED)
+    del arrays[name]
+    with pytest.raises(ValueError, match=f"there is no array '{name}'"):
+        from_arrays(arrays, names)
+
+
+def test_regions_of_other_items_are_not_written():
+    other = Links.of({Modality.IMAGE: ("a", "b")}, labels={"regions": REGIONS})
+    with pytest.raises(ValueError, match="there are 3 texts with regions, not 0"):
+        to_arrays(other)
 
 
 def test_a_missing_array_is_named():

@@ -17,7 +17,10 @@ from lightalign.featcache.encoders.loading import build_encoder, open_encoder
 from lightalign.featcache.modalities import read_item
 from lightalign.featcache.modalities.pictures.patch_geometry import (
     FIELDS,
+    coverage,
     from_grid,
+    num_uncovered,
+    patch_boxes,
     to_grid,
     to_input,
     to_original,
@@ -241,3 +244,94 @@ def test_there_and_back_again_is_the_same_point(numbers, crop, point):
     np.testing.assert_allclose(back, points, rtol=1e-9, atol=1e-6)
     back = from_grid(geometry, (7, 9), to_grid(geometry, (7, 9), points))
     np.testing.assert_allclose(back, points, rtol=1e-9, atol=1e-6)
+
+
+def geometry_of(original, resized, offset, crop):
+    """Return a line of `FIELDS`; all are (height, width), the offset (top, left)."""
+    return np.array([*original, *resized, *offset, *crop], dtype=np.int32)
+
+
+SQUARE = geometry_of((8, 8), (8, 8), (0, 0), (8, 8))
+WIDE = geometry_of((10, 20), (40, 80), (0, 20), (40, 40))  # four times as large, x from 5 to 15
+TALL = geometry_of((30, 10), (12, 4), (4, 0), (4, 4))  # 0.4 times as large, y from 10 to 20
+SQUASHED = geometry_of((10, 20), (8, 8), (0, 0), (8, 8))  # 0.8 and 0.4 times as large
+PADDED = geometry_of((4, 8), (4, 8), (-2, 0), (8, 8))  # two rows above, two below
+
+
+@pytest.mark.parametrize(
+    ("geometry", "grid", "box", "expected"),
+    [
+        pytest.param(SQUARE, (2, 2), (2, 0, 8, 4), [0.5, 1, 0, 0], id="square"),
+        pytest.param(SQUARE, (2, 2), (0, 0, 8, 8), [1, 1, 1, 1], id="all of a square"),
+        pytest.param(SQUARE, (2, 2), (3, 3, 5, 5), [1 / 16] * 4, id="the middle of a square"),
+        # x from 7.5 to 12.5 is 10 to 30 of 40, y from 0 to 5 is the upper row
+        pytest.param(WIDE, (2, 2), (7.5, 0, 12.5, 5), [0.5, 0.5, 0, 0], id="wide"),
+        pytest.param(WIDE, (2, 4), (0, 0, 7.5, 5), [1, 0, 0, 0, 0, 0, 0, 0], id="half in the crop"),
+        pytest.param(WIDE, (2, 2), (0, 0, 5, 10), [0] * 4, id="left of the crop"),
+        pytest.param(WIDE, (2, 2), (15, 0, 20, 10), [0] * 4, id="right of the crop"),
+        # y from 12.5 to 30 is 1 to 8 of 4, cut at 4; x from 0 to 5 is the left column
+        pytest.param(TALL, (2, 2), (0, 12.5, 5, 30), [0.5, 0, 1, 0], id="tall"),
+        pytest.param(TALL, (2, 2), (0, 21, 10, 30), [0] * 4, id="below the crop"),
+        pytest.param(TALL, (2, 2), (0, 0, 10, 9), [0] * 4, id="above the crop"),
+        # all of the width, y from 0 to 2.5 is 0 to 2 of 8
+        pytest.param(SQUASHED, (2, 2), (0, 0, 20, 2.5), [0.5, 0.5, 0, 0], id="squashed"),
+        # the rows of the picture are 2 to 6 of 8
+        pytest.param(PADDED, (4, 1), (0, 0, 8, 4), [0, 1, 1, 0], id="padded"),
+        pytest.param(SQUARE, (2, 2), (3, 3, 3, 5), [0] * 4, id="empty"),
+        pytest.param(SQUARE, (2, 2), (5, 3, 3, 5), [0] * 4, id="right to left"),
+    ],
+)
+def test_a_box_covers_patches_as_worked_out_by_hand(geometry, grid, box, expected):
+    shares = coverage(np.array([box], dtype=np.float32), geometry, grid)
+    np.testing.assert_allclose(shares, [expected], atol=1e-12)
+    assert num_uncovered(shares) == (not any(expected))
+
+
+def test_boxes_of_several_images_take_a_line_of_geometry_each():
+    boxes = np.array([(2, 0, 8, 4), (7.5, 0, 12.5, 5), (0, 0, 5, 10)])
+    shares = coverage(boxes, np.stack([SQUARE, WIDE, WIDE]), (2, 2))
+    np.testing.assert_allclose(shares, [[0.5, 1, 0, 0], [0.5, 0.5, 0, 0], [0, 0, 0, 0]])
+    assert num_uncovered(shares) == 1
+    nothing = coverage(np.empty((0, 4)), SQUARE, (2, 2))
+    assert nothing.shape == (0, 4)
+    assert num_uncovered(nothing) == 0
+
+
+@given(data=st.data())
+def test_coverage_is_what_counting_small_pixels_gives(data):
+    """Each picture is enlarged by whole numbers and cropped, so that sixteenths fall on edges."""
+    height, width, times_y, times_x = (data.draw(st.integers(1, 6)) for _ in range(4))
+    resized = (height * times_y, width * times_x)
+    rows, columns, patch = (data.draw(st.integers(1, 3)) for _ in range(3))
+    crop = (rows * patch, columns * patch)
+    top, left = (data.draw(st.integers(-2, edge)) for edge in resized)
+    x = sorted(data.draw(st.lists(st.integers(0, 2 * width), min_size=2, max_size=2)))
+    y = sorted(data.draw(st.lists(st.integers(0, 2 * height), min_size=2, max_size=2)))
+    geometry = geometry_of((height, width), resized, (top, left), crop)
+    shares = coverage(np.array([[x[0], y[0], x[1], y[1]]]) / 2, geometry, (rows, columns))
+    # the input in half pixels: each is wholly in the box or not, as the box ends on half pixels
+    inside = np.zeros((2 * crop[0], 2 * crop[1]))
+    for row, column in np.ndindex(inside.shape):
+        at_y = ((row + 0.5) / 2 + top) / times_y * 2
+        at_x = ((column + 0.5) / 2 + left) / times_x * 2
+        inside[row, column] = y[0] < at_y < y[1] and x[0] < at_x < x[1]
+    counted = inside.reshape(rows, 2 * patch, columns, 2 * patch).mean(axis=(1, 3))
+    np.testing.assert_allclose(shares, counted.reshape(1, -1), atol=1e-9)
+
+
+@pytest.mark.parametrize("geometry", [SQUARE, WIDE, TALL, SQUASHED, PADDED])
+def test_each_patch_covers_its_own_box_alone(geometry):
+    grid = (2, 4)
+    boxes = patch_boxes(geometry, grid)
+    np.testing.assert_allclose(coverage(boxes, geometry, grid), np.eye(8), atol=1e-9)
+
+
+def test_patches_of_a_wide_picture_lie_in_its_middle():
+    """The crop is x from 5 to 15 of 20; stretched over the picture, patches would be 10 wide."""
+    assert patch_boxes(WIDE, (2, 2)).tolist() == [
+        [5, 0, 10, 5],
+        [10, 0, 15, 5],
+        [5, 5, 10, 10],
+        [10, 5, 15, 10],
+    ]
+    assert patch_boxes(TALL[None], (1, 1)).tolist() == [[0, 10, 10, 20]]
