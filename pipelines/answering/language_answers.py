@@ -19,6 +19,7 @@ from ..language.base import LanguageModel
 from ..language.captions import captions_of, read_captions
 from ..language.kept_replies import FOLDER, KeptReplies
 from ..language.opening import open_language_model, require_language_model
+from ..language.options import LanguageOptions
 from ..language.question_prompt import QuestionPrompt
 from ..metrics.answer_normaliser import normalise_answer
 from ..metrics.answer_vocabulary import UNLISTED, AnswerVocabulary
@@ -140,6 +141,16 @@ class LanguageRound:
         answers = LanguageAnswers.of(told, ask_all(self.model, prompts, self.kept, self.progress))
         self.rows.setdefault(label, []).append(answers.table())
         return answers
+
+    @property
+    def variant(self) -> str:
+        """Return what sets a report apart from those of other models, prompts and captions."""
+        parts = [
+            f"llm-{self.model.name}",
+            self.prompt.name if self.prompt.name != LanguageOptions.llm_prompt else "",
+            "captions" if self.captions["from"] != "none" else "",
+        ]
+        return "-".join(filter(None, parts))
 
     def table(self) -> dict[str, Any]:
         """Return what a report says of the model, the prompt and the answers, as JSON values."""

@@ -188,8 +188,9 @@ class _Table:
         evaluation = self.evaluation
         evaluation.beside["llm"] = language.table()
         evaluation.definitions = {"over_plain": OVER_PLAIN}
-        parts = [evaluation.variant, f"llm-{language.model.name}"]
-        evaluation.variant = "-".join(filter(None, parts))
+        evaluation.variant = "-".join(filter(None, [evaluation.variant, language.variant]))
+        if num_without := language.captions.get("num_without"):
+            evaluation.warn(f"{num_without:,} images have no caption: their prompts have none")
 
     def _asked(self, joint: JointRun) -> AskedSplit:
         """Return the questions of the split, by the stores of a run, and check what it has seen."""

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ...featcache.config import fingerprint
+from ..common import stopping
 from ..common.prefetch import prefetch
 from ..common.progress import SILENT, Progress
 from .base import LanguageModel, NoReplyError
@@ -89,7 +90,8 @@ def ask_all(
         _asker(model, messages_of), waiting, ahead=max(1, model.parallel), workers=model.parallel
     )
     in_a_row = 0
-    with closing(outcomes):  # what is under way when nobody asks any more is stopped
+    keeps = stopping.kept() if kept is None else stopping.REPLIES
+    with closing(outcomes), stopping.keeping(keeps):
         for each, outcome in zip(waiting, outcomes, strict=False):
             if isinstance(outcome, NoReplyError):
                 reasons[each] = outcome.reason

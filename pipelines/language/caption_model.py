@@ -1,7 +1,6 @@
 """Model of transformers that writes a caption of an image, such as BLIP or GIT."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +13,17 @@ from ...featcache.encoders.backends._transformers import quiet
 from ...featcache.errors import UnreadableItemError
 from ...featcache.modalities.image import decode_image
 from ...featcache.types import Item
+from ..common import stopping
 from ..common.progress import SILENT, Progress
 from .kept_replies import KeptReplies
-from .model_folder import find_model, greedy, hash_of_folder, load_generator, read
+from .model_folder import (
+    find_model,
+    greedy,
+    hash_of_folder,
+    load_generator,
+    read,
+    recorded_name,
+)
 
 _OPTION = "--caption-model"
 _MOST_TOKENS = 50  # of a caption; those of COCO have 11 words on average
@@ -55,7 +62,7 @@ class CaptionModel:
         self.name = name
         self.identity: Mapping[str, Any] = {
             "kind": "caption model",
-            "model": Path(name).name if folder == Path(name) else name,
+            "model": recorded_name(name, folder),
             "files_sha256": hash_of_folder(folder),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": device.type,
@@ -99,6 +106,7 @@ class CaptionModel:
             progress: Receives the progress.
         """
         captions = {}
+        stopping.keep(stopping.REPLIES)
         for item in progress.track(items, f"captions by {self.name}", total, unit="images"):
             key = fingerprint({"model": dict(self.identity), "image": item.id, "source": source})
             caption = kept.get(key)

@@ -131,17 +131,24 @@ class ChatEndpoint(LanguageModel):
 
     @override
     def __enter__(self) -> "ChatEndpoint":
+        try:
+            self._client = self._http.AsyncClient(
+                timeout=None,  # that of a request as a whole counts
+                follow_redirects=False,  # the key is for this address alone
+                headers=self._headers,
+                auth=self._auth,
+                limits=self._http.Limits(max_connections=self.parallel),
+            )
+        except (ValueError, ImportError, self._http.InvalidURL):
+            # not shown: a proxy may have a password
+            raise SpecError(
+                "the proxy that the environment names, as in HTTP_PROXY, cannot be used: unset it, "
+                "or name the host of --llm-url in NO_PROXY"
+            ) from None
         # a loop of its own thread: the caller's may be running already, as in a notebook
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._client = self._http.AsyncClient(
-            timeout=None,  # that of a request as a whole counts
-            follow_redirects=False,  # the key is for this address alone
-            headers=self._headers,
-            auth=self._auth,
-            limits=self._http.Limits(max_connections=self.parallel),
-        )
         return self
 
     @override
@@ -198,6 +205,8 @@ class ChatEndpoint(LanguageModel):
             raise NoReplyError(reason) from error
         except self._http.HTTPError as error:  # of the connection
             raise NoReplyError(_reason(error)) from None  # its request has the key
+        except UnicodeError:  # of a host whose name no resolver takes
+            raise NoReplyError("cannot be reached") from None
 
     async def _until_served(self, body: bytes, last_status: list[int]) -> str:
         wait = 1.0

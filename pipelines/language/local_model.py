@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,7 +14,14 @@ from ...featcache.encoders.backends._checks import LIBRARY_ERRORS
 from ...featcache.encoders.backends._transformers import quiet
 from .base import LanguageModel, NoReplyError
 from .chat_endpoint import spoken
-from .model_folder import find_model, greedy, hash_of_folder, load_generator, read
+from .model_folder import (
+    find_model,
+    greedy,
+    hash_of_folder,
+    load_generator,
+    read,
+    recorded_name,
+)
 from .options import LanguageOptions
 from .question_prompt import Messages
 
@@ -52,14 +58,13 @@ class LocalModel(LanguageModel):
         self._model = load_generator(
             transformers.AutoModelForCausalLM, folder, option=_OPTION, device=device
         )
-        self._name = name
         self._device = device
         self._max_tokens = max_tokens
         self._timeout = timeout
         self._options = greedy(self._model, max_tokens=max_tokens, seconds=timeout)
         self._identity = {
             "kind": "local",
-            "model": Path(name).name if folder == Path(name) else name,
+            "model": recorded_name(name, folder),
             "files_sha256": hash_of_folder(folder),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": device.type,

@@ -16,6 +16,7 @@ from ...featcache.home import expanded
 from ...featcache.regular_files import is_regular
 
 _FETCHED = ("*.json", "*.txt", "*.jinja", "*.model", "*.safetensors")  # nothing that is unpickled
+_MOST_BYTES = 2**26  # of a file that is no weights; large vocabularies have 20 MB
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
@@ -44,8 +45,13 @@ def find_model(name: str, *, option: str) -> Path:
     return place
 
 
+def recorded_name(name: str, folder: Path) -> str:
+    """Return what a report calls a model: the name of its repository, or of its folder alone."""
+    return folder.absolute().name if expanded(Path(name)) == folder else name
+
+
 def hash_of_folder(folder: Path) -> str:
-    """Return a hash of the files of a model: of weights their sizes and times, else what they say.
+    """Return a hash of the files of a model: of weights their sizes and times, else their content.
 
     Weights of a language model take minutes to read, which here only decides on what is asked
     again.
@@ -54,8 +60,8 @@ def hash_of_folder(folder: Path) -> str:
     for path in sorted(folder.iterdir()):
         if not is_regular(path):
             continue
-        if path.suffix in _WEIGHTS:
-            state = path.stat()
+        state = path.stat()
+        if path.suffix in _WEIGHTS or state.st_size > _MOST_BYTES:
             content = f"{state.st_size} {state.st_mtime_ns}".encode()
         else:
             content = path.read_bytes()

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from lightalign.pipelines.common import stopping
 from lightalign.pipelines.common.progress import Progress
 from lightalign.pipelines.language.asking import GIVES_UP, Replies, ask_all, joined
 from lightalign.pipelines.language.base import LanguageModel, NoReplyError
@@ -95,6 +96,21 @@ def test_what_was_replied_is_not_asked_again_and_what_failed_is(tmp_path):
     assert again.asked == ["fail HTTP 500", "is blue"]
     assert replies.num_kept == 1
     assert progress.events == [("ask parrot", 3, "prompts", 1), 1, 1, "finish"]
+
+
+def test_who_stops_it_is_told_that_replies_are_kept(tmp_path):
+    class Stopped(Parrot):
+        def reply(self, messages):
+            raise KeyboardInterrupt
+
+    stopping.begin()
+    with pytest.raises(KeyboardInterrupt):
+        ask_all(Stopped(), prompts("is red"))
+    assert stopping.kept() == "nothing is kept"
+    with KeptReplies(tmp_path / "kept.jsonl") as kept, pytest.raises(KeyboardInterrupt):
+        ask_all(Stopped(), prompts("is red"), kept)
+    assert stopping.kept() == "replies are kept: run the same command to go on"
+    stopping.begin()
 
 
 def test_another_model_or_other_options_are_asked_anew(tmp_path):

@@ -145,6 +145,21 @@ def test_nobody_at_the_address_is_a_reason():
         model.reply(ASKED)
 
 
+@pytest.mark.parametrize("host", ["a" * 100, "xn--" + "a" * 100, "127.0.0.1.invalid"])
+def test_a_host_that_nobody_knows_is_a_reason(host):
+    lost = pytest.raises(NoReplyError, match="cannot be reached")
+    with endpoint(f"http://{host}/v1") as model, lost:
+        model.reply(ASKED)
+
+
+@pytest.mark.parametrize("proxy", [f"me:{KEY}@nowhere:port", f"ftp://me:{KEY}@nowhere"])
+def test_a_proxy_that_is_none_is_refused_without_showing_it(monkeypatch, proxy):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(SpecError, match="HTTP_PROXY, cannot be used") as caught:
+        endpoint("http://127.0.0.1:9/v1").__enter__()
+    assert KEY not in str(caught.value)
+
+
 def test_a_busy_server_is_asked_again_within_the_time():
     def answering(handler):
         if len(handler.chat.requests) < 3:
@@ -233,6 +248,7 @@ def test_without_a_client_the_extra_is_named(monkeypatch):
 
 
 def test_the_client_of_older_python_is_taken_where_the_newer_is_not_there(monkeypatch):
+    pytest.importorskip("httpx2")  # which stands in for it
     monkeypatch.setattr(chat_endpoint, "_CLIENTS", ("no_such_client", "httpx2"))
     assert set(endpoint("http://127.0.0.1:1/v1").versions) == {"httpx2"}
 
