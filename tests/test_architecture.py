@@ -109,7 +109,7 @@ def test_the_command_line_imports_neither_torch_nor_numpy():
     assert run_python(code).strip() == "[]"
 
 
-LISTS = ("encoders", "datasets", "fusions", "presets", "prompts")
+LISTS = ("encoders", "datasets", "fusions", "presets", "prompts", "question-prompts")
 LISTING = f"""
 import sys, lightalign.cli
 for name in {LISTS}:

@@ -56,6 +56,22 @@ EXCUSED = {
         ),
         "needs a dataset of questions; runs on a small one in test_vqa.py and test_ask.py",
     ),
+    'pip install ".[llm]"': "installs packages, as `.ci/run` does with the `dev` extra",
+    **dict.fromkeys(
+        (
+            (
+                "lightalign vqa --data daquar --llm-url http://localhost:8000/v1 --llm-model MODEL "
+                "--captions captions.csv"
+            ),
+            "lightalign vqa --data daquar --llm FOLDER --caption-model CAPTIONER",
+            (
+                'lightalign ask RUN photo.jpg "what is on the table?" --llm-url '
+                "http://localhost:8000/v1 --llm-model MODEL --llm-prompt sentence"
+            ),
+        ),
+        "needs a dataset of questions and a language model; runs on small ones in "
+        "test_language_answers.py",
+    ),
     'lightalign match matcher photo.jpg "a dog in the snow" "two men on a bench"': (
         "needs a photo; runs on one in test_match.py"
     ),

@@ -301,6 +301,38 @@ def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
     )
 
 
+def find_hub_folder(hub: str, patterns: Sequence[str]) -> Path:
+    """Return the folder of a hub repository, from the hub cache or else from the hub.
+
+    Args:
+        hub: Name of the repository.
+        patterns: Names of the files that are fetched, which may hold `*`.
+
+    Raises:
+        WeightsNotFoundError: It is in neither.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(hub, local_files_only=True, allow_patterns=[*patterns]))
+    except HFValidationError as error:
+        raise WeightsNotFoundError(
+            f"{hub!r} is no folder that is there, and no name of a hub repository"
+        ) from error
+    except FileNotFoundError:  # LocalEntryNotFoundError is this
+        reason = _why_unreachable()
+    if reason is None:
+        try:
+            return Path(snapshot_download(hub, allow_patterns=[*patterns]))
+        except OSError as error:  # the hub's own errors are OSErrors
+            reason = _first_line(error)
+    raise WeightsNotFoundError(
+        f"{hub!r} is no folder that is there, not in the hub cache, and {reason}; give the folder "
+        "that holds the model"
+    )
+
+
 def _first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

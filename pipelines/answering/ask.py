@@ -3,20 +3,27 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from ...adapters.preset import JOINT
 from ...featcache.errors import SpecError
+from ...featcache.hardware import resolve_device
 from ...featcache.home import expanded
-from ...featcache.types import IMAGE_TEXT, Modality
+from ...featcache.modalities.image import decode_image
+from ...featcache.types import IMAGE_TEXT, Item, Modality
 from ..common.progress import SILENT, Progress
 from ..inputs.text_notes import TextReader
 from ..joint.match import check_image
+from ..language.asking import ask_all
+from ..language.opening import PromptedModel, open_language_model, require_language_model
+from ..metrics.answer_vocabulary import UNLISTED
 from ..runs import run_folder
 from ..runs.joint_run import PairReader
 from ..runs.required_head import require_head
 from .ask_spec import AskReport, AskSpec, check_question
+from .language_answers import listed_answer, short_answer
 from .predictions import Calibration, top_answers
 
 
@@ -26,7 +33,8 @@ def run(spec: AskSpec, progress: Progress = SILENT) -> AskReport:
     Raises:
         RunNotFoundError: There is no such finished run.
         SpecError: It answers no questions, or the image is not there.
-        LightalignError: The image cannot be read, or the encoders not be opened; see `Embedder`.
+        LightalignError: The image cannot be read, or the encoders or the language model not be
+            opened; see `Embedder` and `open_language_model`.
     """
     began = time.perf_counter()
     folder = run_folder.find_run(spec.home, spec.run, kind=JOINT)
@@ -34,16 +42,70 @@ def run(spec: AskSpec, progress: Progress = SILENT) -> AskReport:
     image = expanded(spec.image)
     check_image(image)
     weights = {name: expanded(path) for name, path in (spec.weights or {}).items()}
+    if spec.asks_language_model:
+        require_language_model(spec)
     reader = PairReader(folder, device=spec.device, weights=weights)
     require_head(reader.joint.adapter, "answers", folder=folder, home=spec.home)
     for side in IMAGE_TEXT:
         reader.encoders.readings(side)
     opened = time.perf_counter()
-    report = answer(reader, image, spec.question, top_k=spec.top_k)
+    most = max(spec.top_k, spec.llm_candidates) if spec.asks_language_model else spec.top_k
+    report = answer(reader, image, spec.question, top_k=most)
+    if spec.asks_language_model:
+        with open_language_model(spec, device=spec.device) as language:
+            report = _asked_again(spec, reader, report, language)
     seconds = {"open": opened - began, "read": time.perf_counter() - opened}
     for warning in report.warnings:
         progress.note(warning)
     return replace(report, seconds=seconds)
+
+
+def _asked_again(
+    spec: AskSpec, reader: PairReader, report: AskReport, language: PromptedModel
+) -> AskReport:
+    """Return a report with the answer of a language model, or with a warning where it has none."""
+    model, prompt = language.model, language.prompt
+    vocabulary = reader.joint.answers
+    caption = _caption(spec)
+    candidates = [
+        (str(entry["answer"]), float(entry["probability"]))
+        for entry in report.answers[: spec.llm_candidates]
+    ]
+    messages = prompt.messages(spec.question, candidates, caption)
+    replies = ask_all(model, [messages])
+    (reply,) = replies.texts
+    place = UNLISTED if reply is None else listed_answer(vocabulary, reply)
+    said = candidates[0][0] if reply is None else short_answer(reply)
+    table: dict[str, Any] = {
+        "answer": said if place == UNLISTED else vocabulary.answers[place],
+        "is_listed": place != UNLISTED,
+        "reply": reply,
+        "failure": next(iter(replies.failures), None),
+        "caption": caption,
+        "messages": messages,
+        "prompt": {"name": prompt.name, "sha256": prompt.sha256},
+        "model": dict(model.identity),
+        "versions": dict(model.versions),
+    }
+    warning = replies.warning(model.name)
+    return replace(
+        report,
+        answers=report.answers[: spec.top_k],
+        llm=table,
+        warnings=(*report.warnings, *([] if warning is None else [warning])),
+    )
+
+
+def _caption(spec: AskSpec) -> str | None:
+    """Return what a language model is told of the image."""
+    if spec.caption_model is None:
+        return spec.caption
+    # heavy, and seldom asked for
+    from ..language.caption_model import CaptionModel
+
+    captioner = CaptionModel(spec.caption_model, device=resolve_device(spec.device))
+    item = Item(id=str(spec.image), path=expanded(spec.image))
+    return captioner.caption(decode_image(item.read_bytes(), item_id=item.id)) or None
 
 
 def answer(

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ..common.shared_settings import Device, EncoderWeights, Home
+from ..language.options import LanguageOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskSpec:
-    """Settings of one question about an image.
+class AskSpec(LanguageOptions):
+    """Settings of one question about an image, and of a language model that is asked, too.
 
     Attributes:
         run: Name or folder of a finished run with the head `answers`.
@@ -20,6 +21,7 @@ class AskSpec:
         question: The question.
         top_k: Answers that are told.
         weights: Weights file or hub directory by encoder name, where they are not found otherwise.
+        caption: What the language model is told of the image.
     """
 
     home: Home
@@ -29,9 +31,13 @@ class AskSpec:
     top_k: Annotated[int, Setting("Answers to tell.", least=1, most=100_000)] = 5
     weights: EncoderWeights = None
     device: Device = "auto"
+    caption: Annotated[str | None, Setting("Caption that a language model is told.")] = None
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_language()
+        if self.caption is not None and self.caption_model is not None:
+            raise SpecError("--caption is a caption, and --caption-model writes one: give one")
         check_question(self.question)
 
 
@@ -58,6 +64,9 @@ class AskReport:
         temperature: What logits were divided by.
         warnings: What to know before they are believed.
         seconds: Time of each part: `open` of the run and its encoders, `read`; of `ask` alone.
+        llm: What a language model made of them, or None where none was asked: its `answer`, in the
+            spelling of the list where `is_listed`, `caption`, `prompt`, and what it is; `failure`
+            says why the answer is the plain one.
     """
 
     run: str
@@ -68,3 +77,8 @@ class AskReport:
     temperature: float
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    llm: Mapping[str, Any] | None = None
+
+    def table(self) -> dict[str, Any]:
+        """Return it as JSON values; of a language model only where one was asked."""
+        return {name: value for name, value in vars(self).items() if value is not None}

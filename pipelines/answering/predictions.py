@@ -3,7 +3,7 @@
 Axis names: `questions` questions of the split that have features, `answers` answers of the list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,11 +95,14 @@ class Predictions:
         vocabulary: Answers that it tells apart.
         best: Place in the list of the answer to each question.
         confidence: Probability of it, calibrated on the validation of the run if there was any.
+        candidates: The most probable answers to each question with their probabilities, the first
+            of equals first; none where they were not asked for.
     """
 
     vocabulary: AnswerVocabulary
     best: Int64[np.ndarray, " questions"]
     confidence: Float64[np.ndarray, " questions"]
+    candidates: Sequence[Sequence[tuple[str, float]]] = ()
 
     @property
     def words(self) -> list[str]:
@@ -134,6 +137,7 @@ def predict(
     asked: AskedSplit,
     *,
     images: Int64[np.ndarray, " questions"] | None = None,
+    num_candidates: int = 0,
     progress: Progress = SILENT,
 ) -> Predictions:
     """Answer all questions of a split by a run.
@@ -142,6 +146,7 @@ def predict(
         run: Its adapter has the head `answers`.
         asked: The questions; their stores are those of the run.
         images: Row of the image that each question is asked about, or None for its own.
+        num_candidates: Answers to each question that are told with their probabilities.
         progress: Receives the progress.
     """
     vocabulary = run.joint.answers
@@ -157,15 +162,25 @@ def predict(
     calibration = Calibration.of(run.trained, run.joint.objectives)
     best = np.empty(len(asked), dtype=np.int64)
     confidence = np.empty(len(asked), dtype=np.float64)
+    candidates: list[list[tuple[str, float]]] = [[]] * len(asked) if num_candidates else []
     progress.start("answer questions", len(asked), unit="questions")
     for places, logits in answer_logits(forward, asked.stores, rows):
         best[places] = logits.argmax(axis=1)
         confidence[places] = probabilities(logits, calibration.kind, calibration.temperature).max(
             axis=1
         )
+        if num_candidates:
+            for place, of_question in zip(places.tolist(), logits, strict=True):
+                candidates[place] = top_answers(
+                    of_question,
+                    vocabulary,
+                    kind=calibration.kind,
+                    temperature=calibration.temperature,
+                    top_k=num_candidates,
+                )
         progress.advance(len(places))
     progress.finish()
-    return Predictions(vocabulary, best, confidence)
+    return Predictions(vocabulary, best, confidence, candidates)
 
 
 def top_answers(

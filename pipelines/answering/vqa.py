@@ -13,6 +13,7 @@ from ...featcache.types import IMAGE_TEXT, Side
 from ..common.progress import SILENT, Progress
 from ..inputs.image_text import join_stores
 from ..inputs.store_selection import DatasetQuery, SideQuery, StorePair, usual_split
+from ..language.asking import joined
 from ..metrics import answer_scores, calibration
 from ..metrics.answer_scores import (
     AnswerTargets,
@@ -31,10 +32,12 @@ from ..runs.joint_run import JointRun
 from ..runs.leakage import EvaluatedItems, find_leakage
 from ..training import train
 from ..training.joint.answers import AnswerLabels, answers_of
+from .language_answers import LanguageRound, language_round, require_language
 from .predictions import AskedSplit, Predictions, predict
 from .trainings import IMAGE_ONLY, QUESTION_ONLY, TrainedRow, carry_out, rows_of, trainings
 from .vqa_spec import VqaReport, VqaSpec
 
+WITH_LLM = "{} + language model"  # row of a preset's answers after one was asked, too
 MAJORITY, SHUFFLED = "majority", "shuffled images"
 _VALIDATION = "val"  # the split that chooses the epoch to keep where it is not the one to answer
 _FAILURES = 24  # in the report
@@ -52,6 +55,13 @@ DEFINITIONS = {
     "encoders": "they are frozen, and read from stored features; only the adapter is trained",
 }
 
+OVER_PLAIN = (
+    "accuracy with the language model minus that of the adapter alone, in points; the interval "
+    "is of paired bootstrap draws of whole images. Where the language model gives no answer, "
+    "or one that is not in the list, the adapter's counts. Whether it has read these questions "
+    "with their answers in its training is not known"
+)
+
 
 @dataclass
 class _Row:
@@ -66,6 +76,7 @@ class _Row:
     confidence: Float64[np.ndarray, " questions"] | None = None
     by_seed: list[float] = field(default_factory=list)
     wups: dict[str, Float64[np.ndarray, " questions"]] = field(default_factory=dict)
+    plain: "_Row | None" = None  # the same adapter alone, of one where a language model was asked
 
 
 def run(spec: VqaSpec, progress: Progress = SILENT) -> VqaReport:
@@ -81,6 +92,8 @@ def run(spec: VqaSpec, progress: Progress = SILENT) -> VqaReport:
     text = SideQuery.of(spec.encoders[0][1], kind=spec.text_features or "tokens")
     split = spec.split or usual_split(spec.home, data, text)
     wordnet, warning = wordnet_or_warning()
+    if spec.asks_language_model:
+        require_language(spec)  # what is wrong with it is told before anything is trained
     table = _Table(spec, data, split, wordnet, progress)
     if warning is not None:
         table.evaluation.warn(warning)
@@ -89,6 +102,10 @@ def run(spec: VqaSpec, progress: Progress = SILENT) -> VqaReport:
         table.require_there(row)
     for row in rows:
         table.add(row)
+    if spec.asks_language_model:
+        # after all trainings, as one on this machine takes the memory that they need
+        with language_round(spec, progress) as language:
+            table.ask(language)
     path, report = table.write()
     return VqaReport(path=path, report=report)
 
@@ -111,6 +128,7 @@ class _Table:
         self.rows: dict[str, _Row] = {}
         self.runs: dict[str, list[str]] = {}
         self.warned: set[str] = set()
+        self.told: dict[str, tuple[AskedSplit, list[Predictions]]] = {}  # with their candidates
         self.evaluation = Evaluation(
             kind="vqa",
             home=spec.home,
@@ -155,7 +173,14 @@ class _Table:
             folder = carry_out(training, row.label, self.progress)
             joint = JointRun(self.spec.home, str(folder), device=self.spec.device)
             asked = self._asked(joint)
-            measured.append((joint, predict(joint, asked, progress=self.progress)))
+            asks = self.spec.asks_language_model and not row.is_control
+            told = predict(
+                joint,
+                asked,
+                num_candidates=self.spec.llm_candidates if asks else 0,
+                progress=self.progress,
+            )
+            measured.append((joint, told))
         self.runs[row.label] = [joint.folder.name for joint, _ in measured]
         vocabulary = measured[0][1].vocabulary
         if MAJORITY not in self.rows and self.spec.controls:
@@ -172,8 +197,32 @@ class _Table:
             ]
             self.rows[SHUFFLED] = self._measured(asked, others)
         self.rows[row.label] = self._measured(asked, [told for _, told in measured])
+        if asks:
+            self.told[row.label] = asked, [told for _, told in measured]
         if not row.is_control and not self.evaluation.failures:
             self.evaluation.failures = self._failures(self.rows[row.label], measured[0][1])
+
+    def ask(self, language: LanguageRound) -> None:
+        """Add a row for each preset, of a language model that is told the answers of its seeds."""
+        for label, (asked, seeds) in self.told.items():
+            answers = [language.answers(label, asked, told) for told in seeds]
+            again = [
+                replace(told, best=each.best) for told, each in zip(seeds, answers, strict=True)
+            ]
+            row = self._measured(asked, again)
+            # a language model tells no probability
+            self.rows[WITH_LLM.format(label)] = replace(
+                row, confidence=None, plain=self.rows[label]
+            )
+            warning = joined(each.replies for each in answers).warning(language.model.name)
+            if warning is not None:
+                self.evaluation.warn(warning)
+        evaluation = self.evaluation
+        evaluation.beside["llm"] = language.table()
+        evaluation.definitions = {"over_plain": OVER_PLAIN}
+        evaluation.variant = "-".join(filter(None, [evaluation.variant, language.variant]))
+        if num_without := language.captions.get("num_without"):
+            evaluation.warn(f"{num_without:,} images have no caption: their prompts have none")
 
     def _asked(self, joint: JointRun) -> AskedSplit:
         """Return the questions of the split, by the stores of a run, and check what it has seen."""
@@ -276,7 +325,11 @@ class _Table:
                 evaluation.metrics[name]["over_question_only"] = score_difference(
                     row.scores, blind.scores, asked.images
                 )
-        evaluation.definitions = dict(DEFINITIONS)
+            if row.plain is not None:
+                evaluation.metrics[name]["over_plain"] = score_difference(
+                    row.scores, row.plain.scores, asked.images
+                )
+        evaluation.definitions |= DEFINITIONS
         if self.wordnet is not None:
             meaning = wups_definition(self.wordnet)
             evaluation.definitions |= {f"wups_{threshold:g}": meaning for threshold in THRESHOLDS}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from ...featcache.errors import SpecError
 from ...featcache.settings import Setting, check_settings
 from ..common.shared_settings import Device, Home, Seed, SourceOptions
+from ..language.options import LanguageOptions
 from ..training.spec import Overrides
 
 DEFAULT_PRESET = "lightalign/joint-small"
@@ -17,8 +18,8 @@ GRID_IMAGES = ("beit-b16", "deit-b16", "vit-b16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VqaSpec:
-    """Settings of one table of visual question answering.
+class VqaSpec(LanguageOptions):
+    """Settings of one table of visual question answering, and of a language model in it.
 
     Attributes:
         data: `NAME` or `NAME=PATH` of a dataset of questions.
@@ -34,6 +35,7 @@ class VqaSpec:
         grid: One row for each pair of encoders: those that are named, or the nine pairs of
             OneEncoder's published scripts.
         overrides: `a.b=c` on the tables of the presets.
+        captions: Table with what the language model is told of each image, by its id.
     """
 
     home: Home
@@ -68,9 +70,15 @@ class VqaSpec:
         bool, Setting("Measure what took part in the training, too.", flag="--allow-leakage")
     ] = False
     device: Device = "auto"
+    captions: Annotated[
+        Path | None, Setting("Table of captions, columns image and caption, for a language model.")
+    ] = None
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_language()
+        if self.captions is not None and self.caption_model is not None:
+            raise SpecError("--captions has captions, and --caption-model writes them: give one")
         if not self.preset:
             raise SpecError("preset names none: leave it out, or name one")
         if not self.grid and max(len(self.image_encoder), len(self.text_encoder)) > 1:
@@ -107,6 +115,8 @@ class VqaSpec:
             "overrides": list(self.overrides),
             "allow_leakage": self.allow_leakage,
             "device": self.device,
+            **self.language_table(),
+            **({} if self.captions is None else {"captions": str(self.captions)}),
         }
 
 

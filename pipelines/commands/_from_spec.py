@@ -57,7 +57,7 @@ def command(
     def build(body: Body) -> Body:
         options = [
             _SpecOption(field, field.setting)
-            for field in (fields_of(spec_class) if spec_class else ())
+            for field in (_own_first(spec_class) if spec_class else ())
             if field.setting and not field.setting.table_only
         ]
         signature = inspect.signature(body, eval_str=True).parameters
@@ -95,6 +95,12 @@ def command(
         return run
 
     return build
+
+
+def _own_first(spec_class: type) -> list[Field]:
+    """Return the fields of a Spec, after its own those that it shares with others."""
+    own = inspect.get_annotations(spec_class)
+    return sorted(fields_of(spec_class), key=lambda field: field.name not in own)
 
 
 def _in_order(

@@ -28,4 +28,4 @@ def ask(spec: AskSpec, output: CommandOutput) -> None:
     from ..rendering.evaluations import asked_parts
 
     report = run(spec, output.progress)
-    output.answer(vars(report), *asked_parts(report))
+    output.answer(report.table(), *asked_parts(report))

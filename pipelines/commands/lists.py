@@ -80,6 +80,20 @@ def list_prompts(output: CommandOutput) -> None:
     output.answer({"prompts": rows}, rows_table(rows))
 
 
+@list_app.command("question-prompts")
+@command()
+def list_question_prompts(output: CommandOutput) -> None:
+    """List the prompts by which a language model is asked questions about images."""
+    from ..language.question_prompt import question_prompt_names, read_question_prompt
+    from ..rendering.tables import rows_table
+
+    rows = [
+        {"name": name, "title": read_question_prompt(name).title}
+        for name in question_prompt_names()
+    ]
+    output.answer({"question_prompts": rows}, rows_table(rows))
+
+
 @list_app.command("presets")
 @presets_app.command("list")
 @command()

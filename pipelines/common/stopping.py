@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 _NOTHING = "nothing is kept"
 SHARDS = "finished shards are kept: run the same command to go on"
+REPLIES = "replies are kept: run the same command to go on"
 _kept = [_NOTHING]
 
 

@@ -118,6 +118,7 @@ def vqa_parts(report: Mapping[str, Any]) -> list[Table | str]:
         if rows and len(next(iter(rows.values()))) <= _ALL_CLASSES:
             words = kind.replace("_", " ")
             parts.append(number_table(f"accuracy {words}", rows, corner="answers by"))
+    parts += _language_lines(report.get("llm", {}))
     parts.append(
         f"{report['num_answers']:,} answers are told apart; the encoders are frozen, only adapters "
         "were trained"
@@ -125,14 +126,35 @@ def vqa_parts(report: Mapping[str, Any]) -> list[Table | str]:
     return parts
 
 
+def _language_lines(language: Mapping[str, Any]) -> list[str]:
+    """Return a line on what a language model replied, a preset each."""
+    lines = []
+    for label, seeds in language.get("rows", {}).items():
+        counts = {
+            name: sum(seed[name] for seed in seeds)
+            for name in ("num_listed", "num_unlisted", "num_failed")
+        }
+        lines.append(
+            f"{language['model']['model']} after {label}: {counts['num_listed']:,} of "
+            f"{sum(counts.values()):,} answers are its own; {counts['num_unlisted']:,} are not in "
+            f"the list and {counts['num_failed']:,} failed, so that the adapter's count"
+        )
+    return lines
+
+
 def asked_parts(report: AskReport) -> list[Table | str]:
-    """Return a table of the answers to one question."""
+    """Return a table of the answers to one question, and that of a language model if asked."""
     table = ResultTable(f"{report.question} ({report.image})")
     table.add_column("answer")
     table.add_column("probability, %", justify="right")
     for entry in report.answers:
         table.add_row(str(entry["answer"]), f"{100 * entry['probability']:.1f}")
-    return [table]
+    if report.llm is None:
+        return [table]
+    words = "" if report.llm["is_listed"] else " (not in the list of answers)"
+    if report.llm["failure"] is not None:
+        words = f" (the plain answer: {report.llm['failure']})"
+    return [table, f"{report.llm['model']['model']}: {report.llm['answer']}{words}"]
 
 
 def similarity_parts(report: Mapping[str, Any]) -> list[Table | str]:
