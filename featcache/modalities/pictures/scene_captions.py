@@ -66,9 +66,14 @@ _TRIPLE_TEMPLATES = {
 }
 
 
-@lru_cache(maxsize=1)  # items of one scene are asked for one after another
-def captions(scene: Scene) -> tuple[SceneText, ...]:
+def captions(scene: Scene) -> tuple[str, ...]:
     """Return five captions; each names every shape with size and colour, and the background."""
+    return tuple(caption.text for caption in captions_with_mentions(scene))
+
+
+@lru_cache(maxsize=1)  # items of one scene are asked for one after another
+def captions_with_mentions(scene: Scene) -> tuple[SceneText, ...]:
+    """Return the captions with the words of each that name a shape."""
     decide = Decisions(f"words {name_scene(scene)}")
     templates = _TRIPLE_TEMPLATES.get(scene.layout, _PAIR_TEMPLATES)
     return tuple(_fill(template, scene, decide) for template in templates)

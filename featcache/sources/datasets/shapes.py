@@ -12,7 +12,7 @@ from ...answers import Answers
 from ...config import fingerprint
 from ...errors import SpecError
 from ...links import ANSWERS, REGIONS, Label, Links, compact
-from ...modalities.pictures.scene_captions import NUM_CAPTIONS, captions
+from ...modalities.pictures.scene_captions import NUM_CAPTIONS, captions_with_mentions
 from ...modalities.pictures.scene_phrases import phrases
 from ...modalities.pictures.scene_pictures import draw_png, shape_boxes
 from ...modalities.pictures.scene_questions import (
@@ -36,7 +36,7 @@ _PIXELS = (32, 1024)  # below 32 the small shapes are blots
 
 _CAPTIONS, _PHRASES, _QUESTIONS = "captions", "phrases", "questions"
 _TEXTS_OF: dict[str, Callable[[Scene], Sequence[SceneText]]] = {
-    _CAPTIONS: captions,
+    _CAPTIONS: captions_with_mentions,
     _PHRASES: phrases,
     _QUESTIONS: questions,
 }
