@@ -203,8 +203,9 @@ class ShapesSource(Source):
         options: See `ShapesOptions`.
     """
 
-    title = "Drawn shapes in spatial relations, five captions each; needs no files"
+    title = "Drawn shapes in spatial relations, with captions, boxes or questions; needs no files"
     needs_files = False
+    labels = (ANSWERS, REGIONS)
     Options = ShapesOptions
 
     def __init__(self, root: Path, options: ShapesOptions) -> None:

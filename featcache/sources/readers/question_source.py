@@ -248,6 +248,8 @@ class QuestionSource(Source):
         DatasetFormatError: There are no questions, or two have the same id.
     """
 
+    labels = (ANSWERS,)
+
     def __init__(
         self,
         root: Path,
