@@ -138,11 +138,13 @@ class Source:
     Attributes:
         title: One line for `lightalign list datasets`.
         needs_files: False for a family that draws its items itself and ignores its place.
+        labels: Those of `Links.labels` that its splits may have and that a preview counts.
         Options: Dataclass of its options; without any, the place is all that it takes.
     """
 
     title: ClassVar[str]
     needs_files: ClassVar[bool] = True
+    labels: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = NoOptions
 
     def __init__(

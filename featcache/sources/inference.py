@@ -25,6 +25,7 @@ from .tables.table_files import Elsewhere, tables_elsewhere, tables_of
 # that says the most of each image comes first.
 OFFICIAL = ("flickr8k", "flickr30k", "cifar10", "cifar100", "tiny-imagenet")
 OFFICIAL_QUESTIONS = ("daquar", "vqav2", "easy-vqa")
+OFFICIAL_REGIONS = ("flickr30k-entities", "visual-genome")
 OFFICIAL_TEXTS = ("stsb", "sick", "mrpc", "qqp")
 QUESTIONS = "vqa-table"
 TABLES = ("image-text-table", "text-pair-table", QUESTIONS)
@@ -180,7 +181,7 @@ class _Folder:
 
     def infer(self) -> Inferred:
         """Return what can be read; see `infer_kind`."""
-        official = self._first((*OFFICIAL, *OFFICIAL_QUESTIONS, *OFFICIAL_TEXTS))
+        official = self._first((*OFFICIAL, *OFFICIAL_QUESTIONS, *OFFICIAL_REGIONS, *OFFICIAL_TEXTS))
         if official is not None:
             return official
         readable: list[Inferred] = []

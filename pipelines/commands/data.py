@@ -13,7 +13,7 @@ from ._set_keys import source_keys
 
 if TYPE_CHECKING:
     from ...featcache.known_datasets import DatasetVersion
-    from ..inputs.datasets import AnswerCounts, Preview
+    from ..inputs.datasets import AnswerCounts, Preview, RegionCounts
 
 data_app = typer.Typer(no_args_is_help=True, help="Give datasets names, and see what they hold.")
 Name = Annotated[str, typer.Argument(help="Name of the dataset, as `data list` prints it.")]
@@ -53,6 +53,7 @@ def data_add(
         *_lines(shown.version),
         _counted(shown),
         *_answered(shown.answers),
+        *_boxed(shown.regions),
         *_remarks(shown),
         *([] if before is None else [before]),
     )
@@ -88,22 +89,27 @@ def data_list(output: CommandOutput, *, home: Home = DEFAULT_HOME) -> None:
 @data_app.command("show")
 @command()
 def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -> None:
-    """Show what a name stands for, and what it stood for before; of questions also the answers."""
+    """Show what a name stands for, and stood for before; its answers and boxes, if it has any."""
     from ...featcache.errors import DatasetFormatError, DatasetNotFoundError, SpecError
     from ...featcache.known_datasets import read_versions
+    from ...featcache.links import ANSWERS
     from ...featcache.sources.opening import open_version
-    from ..inputs.datasets import answer_counts, asks_questions, require
+    from ..inputs.datasets import answer_counts, counted_labels, region_counts, require
 
     current = require(home, name)
     earlier = read_versions(home, current.name)[:-1]
     lines = _lines(current)
     answers: list[AnswerCounts] = []
-    if asks_questions(current):
+    regions: list[RegionCounts] = []
+    labels = counted_labels(current)
+    if labels:
         try:
-            answers = answer_counts(open_version(current, home=home))
-            lines += _answered(answers)
+            source = open_version(current, home=home)
+            answers, regions = answer_counts(source), region_counts(source)
+            lines += [*_answered(answers), *_boxed(regions)]
         except (DatasetFormatError, DatasetNotFoundError, SpecError) as error:
-            lines.append(f"answers are not counted: {error}")
+            what = "answers" if ANSWERS in labels else "boxes"
+            lines.append(f"{what} are not counted: {error}")
     views = _views(home, current.name)
     lines += [
         f"{view['split']}: {view['view']['name']} of {view['encoder']}, {view['rows']:,} rows"
@@ -112,8 +118,7 @@ def data_show(output: CommandOutput, *, name: Name, home: Home = DEFAULT_HOME) -
     for version in earlier:
         lines += ["before:", *(f"  {line}" for line in _lines(version))]
     value = {**_table(current), "earlier": [_table(version) for version in earlier]}
-    if answers:
-        value["answers"] = [vars(count) for count in answers]
+    value |= _label_tables(answers, regions)
     if views:
         value["views"] = views
     output.answer(value, *lines)
@@ -146,14 +151,14 @@ def data_preview(
         "unreadable": list(shown.unreadable),
         "skipped_rows": [vars(row) for row in shown.skipped_rows],
     }
-    if shown.answers:
-        value["answers"] = [vars(count) for count in shown.answers]
+    value |= _label_tables(shown.answers, shown.regions)
     rows = [{key: _cut(cell) for key, cell in row.items()} for row in shown.rows]
     output.answer(
         value,
         *_lines(shown.version),
         _counted(shown),
         *_answered(shown.answers),
+        *_boxed(shown.regions),
         *_remarks(shown),
         f"the first {len(rows)} of {shown.split}:",
         rows_table(rows, below=("file",)) if rows else "nothing",
@@ -236,6 +241,28 @@ def _answered(counts: "Sequence[AnswerCounts]") -> list[str]:
             f"{line}, {count.different:,} different answers, {frequent} most often{listed}"
         )
     return lines
+
+
+def _boxed(counts: "Sequence[RegionCounts]") -> list[str]:
+    """Return a line on the boxes of each split."""
+    lines = []
+    for count in counts:
+        line = f"{count.split}: {count.boxes:,} boxes in {count.images:,} images"
+        if count.most_frequent is not None:
+            frequent = f"{_cut(count.most_frequent)!r} ({100 * count.share:.1f} %)"
+            line += f" of {count.classes:,} classes, {frequent} most often"
+        if count.mentions:
+            line += f"; {count.mentions:,} mentions in {count.texts:,} texts"
+        lines.append(line)
+    return lines
+
+
+def _label_tables(
+    answers: "Sequence[AnswerCounts]", regions: "Sequence[RegionCounts]"
+) -> dict[str, Any]:
+    """Return the counts of labels by name, those of datasets without them left out."""
+    tables = {"answers": answers, "regions": regions}
+    return {name: [vars(count) for count in counts] for name, counts in tables.items() if counts}
 
 
 def _without_zeros(row: Mapping[str, Any], preview: "Preview") -> dict[str, Any]:

@@ -7,11 +7,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...featcache import known_datasets
 from ...featcache.errors import DatasetNotFoundError, LightalignError, SpecError
 from ...featcache.home import command_line, plain_place
 from ...featcache.known_datasets import DatasetVersion
+from ...featcache.links import ANSWERS, REGIONS
 from ...featcache.modalities import reader_of
+from ...featcache.regions import NOWHERE, Regions
 from ...featcache.sources.base import SkippedRow, Source
 from ...featcache.sources.opening import (
     SOURCES,
@@ -79,6 +83,30 @@ class AnswerCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegionCounts:
+    """Boxes in the images of one split.
+
+    Attributes:
+        boxes: Boxes of all images.
+        images: Images that have a box.
+        classes: Different classes of boxes.
+        most_frequent: The class of most boxes, or None where none has a class.
+        share: Share of the boxes whose class it is.
+        mentions: Words of texts that name a box, counted once for each box.
+        texts: Texts that name a box.
+    """
+
+    split: str
+    boxes: int
+    images: int
+    classes: int
+    most_frequent: str | None
+    share: float
+    mentions: int
+    texts: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
     """Preview of a dataset as it will be read.
 
@@ -90,6 +118,7 @@ class Preview:
         unreadable: Some images that will be skipped, and why.
         skipped_rows: Rows of its table that cannot be read, and why.
         answers: Answers of each split, of a dataset of questions.
+        regions: Boxes of each split, of a dataset that has them.
     """
 
     version: DatasetVersion
@@ -100,6 +129,7 @@ class Preview:
     unreadable: Sequence[str]
     skipped_rows: Sequence[SkippedRow] = ()
     answers: Sequence[AnswerCounts] = ()
+    regions: Sequence[RegionCounts] = ()
 
 
 def add(
@@ -217,14 +247,46 @@ def preview(version: DatasetVersion, source: Source, *, split: str | None = None
         unreadable=unreadable,
         skipped_rows=source.skipped_rows(),
         answers=answer_counts(source),
+        regions=region_counts(source),
     )
 
 
 def answer_counts(source: Source) -> list[AnswerCounts]:
     """Return what is answered in each split of a dataset of questions; nothing of any other."""
-    if not isinstance(source, QuestionSource):
+    if ANSWERS not in source.labels:
         return []
-    return [_answer_counts(source, split) for split in source.splits()]
+    splits = source.splits()
+    # of a family whose texts are always questions, those that nobody answered count, too
+    if not isinstance(source, QuestionSource):
+        splits = tuple(split for split in splits if source.pairs(split).answers is not None)
+    return [_answer_counts(source, split) for split in splits]
+
+
+def region_counts(source: Source) -> list[RegionCounts]:
+    """Return what boxes there are in each split of a dataset with boxes; nothing of any other."""
+    if REGIONS not in source.labels:
+        return []
+    regions_of = {split: source.pairs(split).regions for split in source.splits()}
+    return [
+        _region_counts(split, regions)
+        for split, regions in regions_of.items()
+        if regions is not None
+    ]
+
+
+def _region_counts(split: str, regions: Regions) -> RegionCounts:
+    labels = regions.class_of[regions.class_of != NOWHERE]
+    times = np.bincount(labels, minlength=len(regions.class_names))
+    return RegionCounts(
+        split=split,
+        boxes=len(regions.boxes),
+        images=int((np.diff(regions.ends, prepend=0) > 0).sum()),
+        classes=int((times > 0).sum()),
+        most_frequent=regions.class_names[int(times.argmax())] if len(labels) else None,
+        share=float(times.max() / len(regions.boxes)) if len(labels) else 0.0,
+        mentions=len(regions.mentions),
+        texts=int((np.diff(regions.mention_ends, prepend=0) > 0).sum()),
+    )
 
 
 def _answer_counts(source: Source, split: str) -> AnswerCounts:
@@ -243,11 +305,9 @@ def _answer_counts(source: Source, split: str) -> AnswerCounts:
     )
 
 
-def asks_questions(version: DatasetVersion) -> bool:
-    """Return whether a family is one of questions about images."""
-    return version.kind in SOURCES.names() and issubclass(
-        SOURCES.load(version.kind), QuestionSource
-    )
+def counted_labels(version: DatasetVersion) -> tuple[str, ...]:
+    """Return which labels of a dataset a preview counts; none of a family that is unknown."""
+    return SOURCES.load(version.kind).labels if version.kind in SOURCES.names() else ()
 
 
 def _note_unlooked(source: Source) -> Iterator[str]:
@@ -293,7 +353,7 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
             {"first": texts[first], "second": texts[second], "grade": grade}
             for first, second, grade in pairs.grades.links[:PREVIEWED]
         ]
-    if isinstance(source, QuestionSource):
+    if isinstance(source, QuestionSource) or pairs.answers is not None:
         return _question_rows(source, split)
     modality = _shown_first(source, split)
     images = list(source.items(split, modality)[:PREVIEWED])
@@ -310,7 +370,21 @@ def _rows(source: Source, split: str) -> list[dict[str, Any]]:
     }
     for image, text in linked:
         texts_of[image].append(str(by_id[text]))
-    return [_row(item, modality, texts_of[item.id], pairs.classes) for item in images]
+    rows = [_row(item, modality, texts_of[item.id], pairs.classes) for item in images]
+    if pairs.regions is not None and modality is Modality.IMAGE:
+        rows = [{**row, "boxes": _boxes_of(pairs.regions, place)} for place, row in enumerate(rows)]
+    return rows
+
+
+def _boxes_of(regions: Regions, place: int) -> str:
+    """Return the boxes of an image, each with its class before it, such as `dog 10 20 50 70`."""
+    rows = range(len(regions.boxes))[regions.of_image(place)]
+    cells = []
+    for row in rows:
+        label = int(regions.class_of[row])
+        name = [] if label == NOWHERE else [regions.class_names[label]]
+        cells.append(" ".join([*name, *(f"{at:g}" for at in regions.boxes[row].tolist())]))
+    return " | ".join(cells)
 
 
 def _question_rows(source: Source, split: str) -> list[dict[str, Any]]:

@@ -186,7 +186,7 @@ def test_the_way_out_of_a_stopped_joint_run_is_its_own_verb(questions, monkeypat
 
 
 WRONG = {
-    "no such objective": (("--objective", "itm,mlm"), "no objective named 'mlm'"),
+    "no such objective": (("--objective", "itm,mln"), "no objective named 'mln'"),
     "weight 0": (("--objective", "itm=0"), "with a weight above 0"),
     "no head": (("--preset", "oneencoder/vqa", "--objective", "itm"), "has no head for 'itm'"),
     "no answers": (

@@ -1,10 +1,12 @@
 """Captions of a scene of coloured shapes: five different and complete sentences."""
 
 from functools import lru_cache
+from string import Formatter
 
-from .scenes import Decisions, Scene, name_scene
+from .scenes import Decisions, Mention, Scene, SceneText, name_scene
 
 NUM_CAPTIONS = 5
+_LETTERS = "abc"  # of the shapes in the order of the layout
 _SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 
 # Per layout of two: the first seen from the second, the second seen from the first, and the same
@@ -64,21 +66,33 @@ _TRIPLE_TEMPLATES = {
 }
 
 
-@lru_cache(maxsize=1)  # items of one scene are asked for one after another
 def captions(scene: Scene) -> tuple[str, ...]:
     """Return five captions; each names every shape with size and colour, and the background."""
+    return tuple(caption.text for caption in captions_with_mentions(scene))
+
+
+@lru_cache(maxsize=1)  # items of one scene are asked for one after another
+def captions_with_mentions(scene: Scene) -> tuple[SceneText, ...]:
+    """Return the captions with the words of each that name a shape."""
     decide = Decisions(f"words {name_scene(scene)}")
     templates = _TRIPLE_TEMPLATES.get(scene.layout, _PAIR_TEMPLATES)
     return tuple(_fill(template, scene, decide) for template in templates)
 
 
-def _fill(template: str, scene: Scene, decide: Decisions) -> str:
+def _fill(template: str, scene: Scene, decide: Decisions) -> SceneText:
     words = {"colour": scene.background, "ground": f"a {scene.background} background"}
     # One word a size and caption: "a big square and a huge circle" would claim a difference.
     sizes = {size: decide.pick(synonyms) for size, synonyms in _SIZE_WORDS.items()}
-    for letter, shape in zip("abc", scene.shapes, strict=False):
+    for letter, shape in zip(_LETTERS, scene.shapes, strict=False):
         words[letter] = f"a {sizes[shape.size]} {shape.colour} {shape.kind}"
     keys = ("a_to_b", "b_to_a", "a_from_b", "b_from_a")
     words |= zip(keys, _RELATIONS.get(scene.layout, ()), strict=False)
-    caption = template.format_map(words)
-    return caption[0].upper() + caption[1:]
+    caption, mentions = "", []
+    for between, name, _, _ in Formatter().parse(template):
+        caption += between
+        phrase = words[name] if name else ""
+        if name and name in _LETTERS:
+            end = len(caption) + len(phrase)
+            mentions.append(Mention(_LETTERS.index(name), len(caption), end))
+        caption += phrase
+    return SceneText(caption[0].upper() + caption[1:], tuple(mentions))

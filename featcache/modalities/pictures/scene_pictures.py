@@ -2,40 +2,62 @@
 
 import io
 import math
+from collections.abc import Sequence
 from functools import cache
+from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
 from .scenes import BACKGROUNDS, COLOURS, RADIUS, Scene, centres
 
-Point = tuple[float, float]
+Point: TypeAlias = tuple[float, float]
+Ink: TypeAlias = int | tuple[int, int, int]  # of a picture in grey, or in colour
 
 
 def draw_png(scene: Scene, size: int) -> bytes:
     """Return a PNG of `scene`, `size` pixels wide and high; later shapes lie under earlier ones."""
     picture = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
-    pen = ImageDraw.Draw(picture)
-    for shape, (x, y) in reversed(list(zip(scene.shapes, centres(scene), strict=True))):
-        # Half a pixel less: Pillow paints the pixels on the outline too.
-        radius = RADIUS[shape.size] * size - 0.5
-        _draw_shape(pen, shape.kind, (x * size, y * size), radius, COLOURS[shape.colour])
+    _draw_shapes(picture, scene, [COLOURS[shape.colour] for shape in scene.shapes])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)  # flat colours are small at any level
     return buffer.getvalue()
 
 
+def shape_boxes(scene: Scene, size: int) -> list[tuple[int, int, int, int]]:
+    """Return x1, y1, x2, y2 of the pixels of `draw_png` that show each shape.
+
+    A shape that another one partly covers has the box of what is seen of it.
+    """
+    picture = Image.new("L", (size, size), 0)
+    numbers = range(1, len(scene.shapes) + 1)
+    _draw_shapes(picture, scene, numbers)
+    boxes = [picture.point([grey == number for grey in range(256)]).getbbox() for number in numbers]
+    seen = [box for box in boxes if box is not None]
+    assert len(seen) == len(boxes), "no shape covers another wholly"
+    return seen
+
+
+def _draw_shapes(picture: Image.Image, scene: Scene, inks: Sequence[Ink]) -> None:
+    pen, size = ImageDraw.Draw(picture), picture.width
+    drawn = zip(scene.shapes, centres(scene), inks, strict=True)
+    for shape, (x, y), ink in reversed(list(drawn)):
+        # Half a pixel less: Pillow paints the pixels on the outline too.
+        radius = RADIUS[shape.size] * size - 0.5
+        _draw_shape(pen, shape.kind, (x * size, y * size), radius, ink)
+
+
 def _draw_shape(
-    pen: ImageDraw.ImageDraw, kind: str, centre: Point, radius: float, colour: tuple[int, int, int]
+    pen: ImageDraw.ImageDraw, kind: str, centre: Point, radius: float, ink: Ink
 ) -> None:
     x, y = centre
     box = (x - radius, y - radius, x + radius, y + radius)
     if kind == "circle":
-        pen.ellipse(box, fill=colour)
+        pen.ellipse(box, fill=ink)
     elif kind == "ring":
-        pen.ellipse(box, outline=colour, width=max(1, round(0.35 * radius)))
+        pen.ellipse(box, outline=ink, width=max(1, round(0.35 * radius)))
     else:
         outline = [(x + radius * right, y + radius * down) for right, down in _outline(kind)]
-        pen.polygon(outline, fill=colour)
+        pen.polygon(outline, fill=ink)
 
 
 @cache

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -85,6 +86,33 @@ class Scene(NamedTuple):
     background: str
     layout: str
     shapes: tuple[Shape, ...]
+
+
+class Mention(NamedTuple):
+    """Words of a text that name one shape of its scene.
+
+    Attributes:
+        shape: Place of the shape in the scene.
+        first: First character of the words, such as those of `a small red circle`.
+        last: Last character of them + 1.
+    """
+
+    shape: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class SceneText:
+    """Text about a scene.
+
+    Attributes:
+        text: The text.
+        mentions: Words of it that name shapes, in their order.
+    """
+
+    text: str
+    mentions: tuple[Mention, ...]
 
 
 def name_scene(scene: Scene) -> str:

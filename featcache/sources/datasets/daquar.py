@@ -17,9 +17,9 @@ import numpy as np
 from ...errors import DatasetFormatError, SourceOptionError
 from ...regular_files import is_regular
 from ..base import counted, format_error, missing_dataset
+from ..readers.item_ledger import ItemLedger
 from ..readers.question_source import (
     Question,
-    QuestionLedger,
     QuestionSource,
     answer_list,
     complete_in_splits,
@@ -123,7 +123,7 @@ class DaquarSource(QuestionSource):
 
     def __init__(self, place: Path, options: DaquarOptions) -> None:
         read = _drawn(place) if options.split == _ONEENCODER else _official(place)
-        ledger = QuestionLedger()
+        ledger = ItemLedger("question")
         ledger.note(*read.notes, *_unasked(read))
         questions = [
             Question(

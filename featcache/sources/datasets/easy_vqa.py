@@ -11,9 +11,9 @@ from pathlib import Path
 from ...regular_files import is_regular
 from ..base import counted, format_error, missing_dataset
 from ..readers.image_files import LeftOut, paths_below
+from ..readers.item_ledger import ItemLedger
 from ..readers.question_source import (
     Question,
-    QuestionLedger,
     QuestionSource,
     answer_list,
     complete_in_splits,
@@ -67,7 +67,7 @@ class EasyVqaSource(QuestionSource):
             raise missing_dataset("easy-vqa", place, looked_for, get_it)
         files = {split: root / split / _QUESTIONS for split in _SPLITS}
         files = {split: file for split, file in files.items() if is_regular(file)}
-        ledger = QuestionLedger()
+        ledger = ItemLedger("question")
         questions = [question for split, file in files.items() for question in _read(file, split)]
         ledger.note(*_unasked(root, questions))
         path_of = _image_paths(root, questions)

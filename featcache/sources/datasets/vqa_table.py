@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from ...errors import SourceOptionError
 from ..base import ReadReport, counted
 from ..readers.images import storable_ids, storable_note
+from ..readers.item_ledger import ItemLedger
 from ..readers.question_source import (
     Question,
-    QuestionLedger,
     QuestionSource,
     complete_in_splits,
 )
@@ -112,7 +112,7 @@ class VqaTableSource(QuestionSource):
         ids, named_by = images.ids_of(rows)
         stored = storable_ids(dict.fromkeys(ids.values()), table.name)
         id_of = {name: stored.get(image_id, image_id) for name, image_id in ids.items()}
-        ledger = QuestionLedger()
+        ledger = ItemLedger("question")
         ledger.note(_column_note(columns, named_by), *([BY_FOLDERS] if in_folders else []))
         if columns.split is None and in_folders is None:
             rows = _with_hashed_splits(rows, id_of, options.split_column, ledger)
@@ -264,7 +264,7 @@ def _question(row: ImageRow, image_id: str) -> Question:
 
 
 def _with_hashed_splits(
-    rows: Sequence[ImageRow], id_of: dict[str, str], column: str, ledger: QuestionLedger
+    rows: Sequence[ImageRow], id_of: dict[str, str], column: str, ledger: ItemLedger
 ) -> list[ImageRow]:
     """Return rows with splits that depend on nothing but the ids of the images."""
     split_of, held_out = hashed_splits(id_of[row.image] for row in rows)

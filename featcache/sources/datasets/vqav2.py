@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from ...regular_files import is_regular
 from ...string_array import GrowingStrings, Strings
 from ..base import counted, format_error, missing_dataset
+from ..readers.item_ledger import ItemLedger
 from ..readers.question_source import (
     Question,
-    QuestionLedger,
     QuestionSource,
     complete,
     is_image_number,
@@ -161,7 +161,7 @@ class VqaV2Source(QuestionSource):
             raise missing_dataset("vqav2", place, looked_for, get_it)
         first = next(iter(present.values()))
         images = _Images(place, options.root, first)
-        ledger = QuestionLedger()
+        ledger = ItemLedger("question")
         questions = (
             question
             for split, file in present.items()
@@ -212,7 +212,7 @@ def _find(place: Path, names: _Files, name: str) -> Path | None:
     return next((file for folder in folders if is_regular(file := place / folder / name)), None)
 
 
-def _questions(place: Path, split: str, file: Path, ledger: QuestionLedger) -> Iterator[Question]:
+def _questions(place: Path, split: str, file: Path, ledger: ItemLedger) -> Iterator[Question]:
     """Yield the questions of a split with their answers, and note what does not fit."""
     names = _SPLITS[split]
     answers = None if names.annotations is None else _find(place, names, names.annotations)

@@ -3,7 +3,6 @@
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +18,16 @@ from ...types import IMAGE_TEXT, Item, Modality
 from ..base import (
     ImageReader,
     ReadReport,
-    SkippedRow,
     Source,
     Split,
     counted,
     format_error,
 )
 from ..splits import sha256_of
-from ..tables.row_ledger import shortened_places
 from ..tables.text_files import read_lines
 from .images import require_images
+from .item_ledger import ItemLedger, Skip
 
-Skip = Callable[[str, str], None]  # takes the place of a question that is left out, and why
 _MOST_SHARE = 0.5
 _MOST_NUMBER = 10**12 - 1  # COCO writes numbers of images with twelve digits
 
@@ -59,41 +56,6 @@ class Question(NamedTuple):
     question_type: str | None = None
     answer_type: str | None = None
     text_id: str | None = None
-
-
-class QuestionLedger:
-    """What becomes known while questions are read: notes, and those that are left out."""
-
-    def __init__(self) -> None:
-        self._notes: list[str] = []
-        self._rows: list[SkippedRow] = []
-
-    def note(self, *notes: str) -> None:
-        """Add what a user should know, one line each."""
-        self._notes += notes
-
-    def skip(self, place: str, reason: str) -> None:
-        """Add a question that is left out by its place, such as `line 7`, and why it is."""
-        self._rows.append(SkippedRow(place, reason))
-
-    def skip_in(self, file: Path) -> Skip:
-        """Return `skip` for the places in a file."""
-        return lambda place, reason: self.skip(f"{file.name}, {place}", reason)
-
-    def report(self, report: ReadReport) -> ReadReport:
-        """Return a report with all that was added."""
-        places: defaultdict[str, list[str]] = defaultdict(list)
-        for row in self._rows:
-            places[row.reason].append(row.place)
-        left_out = [
-            f"{counted(len(rows), 'question')} left out, {reason}: {shortened_places(rows)}"
-            for reason, rows in places.items()
-        ]
-        return replace(
-            report,
-            notes=(*report.notes, *self._notes, *left_out),
-            skipped_rows=(*report.skipped_rows, *self._rows),
-        )
 
 
 def complete(
@@ -286,6 +248,8 @@ class QuestionSource(Source):
         DatasetFormatError: There are no questions, or two have the same id.
     """
 
+    labels = (ANSWERS,)
+
     def __init__(
         self,
         root: Path,
@@ -295,7 +259,7 @@ class QuestionSource(Source):
         *,
         vocabulary: Sequence[str] | None = None,
         reader: ImageReader | None = None,
-        ledger: QuestionLedger,
+        ledger: ItemLedger,
         report: ReadReport | None = None,
     ) -> None:
         words = None if vocabulary is None else Strings.of(vocabulary)

@@ -3,7 +3,9 @@
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,34 +33,90 @@ def objects_in(path: Path, key: str, noun: str) -> Iterator[tuple[str, dict[str,
         DatasetFormatError: The file cannot be read, is no such JSON, or holds a value of more
             than 16 million letters.
     """
+    for _, place, value in objects_by_key(path, {key: noun}):
+        yield place, value
+
+
+def objects_by_key(
+    path: Path, nouns: Mapping[str, str]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield key, place and content of each object in several lists of a JSON object.
+
+    The lists come in the order of the file, which is read once.
+
+    Args:
+        path: The file.
+        nouns: What an object is called in places, by the key of its list.
+
+    Raises:
+        DatasetFormatError: As of `objects_in`; or a list is missing.
+    """
+    missing = list(nouns)
+    with _reader_of(path) as reader, _explained(path, nouns) as at:
+        for name in reader.keys_of_object():
+            if name not in missing or reader.next_letter() != "[":
+                reader.skip()
+                continue
+            missing.remove(name)
+            for place, value in _placed(reader, nouns[name], name, at):
+                yield name, place, value
+            if not missing:
+                return
+    raise format_error(path, "", _expected(nouns))
+
+
+def objects_of_list(path: Path, noun: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield place and content of each object of a JSON file that is a list; see `objects_in`."""
+    with _reader_of(path) as reader, _explained(path, ()) as at:
+        yield from _placed(reader, noun, "", at)
+
+
+@contextmanager
+def _reader_of(path: Path) -> Iterator["_Reader"]:
     try:
         with open_regular(path) as stream:
-            yield from _objects(_Reader(stream), path, key, noun)
+            yield _Reader(stream)
     except OSError as error:
         raise format_error(path, "", f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise format_error(path, "", "is not UTF-8; save it as UTF-8") from error
 
 
-def _objects(
-    reader: "_Reader", path: Path, key: str, noun: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    expected = f'expected {{"{key}": [...]}}'
-    place = ""
+@dataclass
+class _At:
+    """Where in a file a reader is: in the list under a key, at an object."""
+
+    key: str = ""
+    place: str = ""
+
+
+@contextmanager
+def _explained(path: Path, keys: Collection[str]) -> Iterator[_At]:
+    """Turn what a text is broken by into an error that names the place."""
+    at = _At()
     try:
-        for name in reader.keys_of_object():
-            if name != key or reader.next_letter() != "[":
-                reader.skip()
-                continue
-            place = f"{noun} 1"
-            for number, value in enumerate(reader.entries(), start=1):
-                yield place, _as_object(value)
-                place = f"{noun} {number + 1}"
-            return
+        yield at
     except (_BrokenError, RecursionError) as error:
-        wanted = f"expected an object in the list {key!r}" if place else expected
-        raise format_error(path, place, f"{wanted}: {one_line(error)}") from error
-    raise format_error(path, "", expected)
+        in_list = f"expected an object in the list {at.key!r}" if at.key else "expected an object"
+        wanted = in_list if at.place else _expected(keys)
+        raise format_error(path, at.place, f"{wanted}: {one_line(error)}") from error
+
+
+def _expected(keys: Collection[str]) -> str:
+    lists = ", ".join(f'"{key}": [...]' for key in keys)
+    return f"expected {{{lists}}}" if lists else "expected [{...}, ...]"
+
+
+def _placed(
+    reader: "_Reader", noun: str, key: str, at: _At
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield place and content of each object of the list that comes next."""
+    # a file that is no list at all is another one, not a list with a broken object
+    at.key, at.place = key, f"{noun} 1" if reader.next_letter() == "[" else ""
+    for number, value in enumerate(reader.entries(), start=1):
+        yield f"{noun} {number}", _as_object(value)
+        at.place = f"{noun} {number + 1}"
+    at.place = ""
 
 
 def _as_object(value: Any) -> dict[str, Any]:

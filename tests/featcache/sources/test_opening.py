@@ -12,13 +12,15 @@ from lightalign.featcache.sources.opening import list_datasets, open_source, par
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
 from .question_helpers import QUESTION_LAYOUTS
+from .region_helpers import REGION_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, kaggle_8k, written
 
 
 def test_names_titles_and_needs_are_listed():
     listed = list_datasets()
+    of_tables = {**GRADED_LAYOUTS, **QUESTION_LAYOUTS, **REGION_LAYOUTS}
     assert [name for name, _, _ in listed] == sorted(
-        {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS, **QUESTION_LAYOUTS}
+        {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **of_tables}
     )
     assert [name for name, _, needs_files in listed if not needs_files] == ["shapes"]
     assert all(title and "\n" not in title for _, title, _ in listed)
