@@ -116,6 +116,11 @@ def resolve_joint_preset(
     for name in ("towers", "joint", "heads", "objective", *({"task", "rates"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
+    if unread := sorted(set(table["heads"]) - set(list_names(OBJECTIVES))):
+        raise SpecError(
+            f"[heads].{unread[0]} is read by no objective: leave it out, heads are called "
+            f"{', '.join(list_names(OBJECTIVES))}"
+        )
     if not_read := sorted(set(table["objective"]) & set(list_names(OBJECTIVES)) - set(_READ)):
         raise SpecError(
             f"[objective].{not_read[0]} has targets that no store is read for: leave it out, "

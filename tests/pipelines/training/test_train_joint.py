@@ -100,6 +100,11 @@ def test_only_heads_that_an_objective_reads_are_built(home):
             r"\[objective\].pbc has targets that no store is read for: leave it out, answers",
         ),
         ({"preset": "oneencoder/vqa", "objective": "itm"}, SpecError, "has no head for 'itm'"),
+        (
+            {"overrides": ("heads.itn.part=itm",)},
+            SpecError,
+            r"\[heads\].itn is read by no objective: leave it out, heads are called answers, ",
+        ),
         ({"objective": "answers"}, SpecError, "split 'train' of dataset shapes has none"),
         ({"objective": "answers", "negatives_from": "d"}, SpecError, "is of the objective itm"),
         ({"negatives_from": "nothing"}, RunNotFoundError, "no run 'nothing'"),
