@@ -116,6 +116,25 @@ def resolve_joint_preset(
     for name in ("towers", "joint", "heads", "objective", *({"task", "rates"} & set(table))):
         if not isinstance(table.get(name), Mapping):
             raise SpecError(f"[{name}] must be a table, found {table.get(name)!r}")
+    _check_heads(table)
+    # heads that no objective reads would be trained by nothing
+    heads = {name: head for name, head in table["heads"].items() if name in table["objective"]}
+    train = {"captions": "each", **table.get("train", {})}
+    options = build(TrainOptions, train, where="[train]")
+    if options.captions != "each" or options.mixup.alpha or options.queue:
+        raise SpecError(
+            "[train] of a joint preset counts pairs, captions = 'each', without mixup and queue"
+        )
+    return {**table, "heads": heads}, options
+
+
+def _check_heads(table: Table) -> None:
+    """Check that objectives read all heads, and that stores are read for all objectives.
+
+    Raises:
+        SpecError: A head has the name of no objective, or an objective is one that no store is
+            read for.
+    """
     if unread := sorted(set(table["heads"]) - set(list_names(OBJECTIVES))):
         raise SpecError(
             f"[heads].{unread[0]} is read by no objective: leave it out, heads are called "
@@ -126,15 +145,6 @@ def resolve_joint_preset(
             f"[objective].{not_read[0]} has targets that no store is read for: leave it out, "
             f"{' and '.join(_READ)} can be trained"
         )
-    # heads that no objective reads would be trained by nothing
-    heads = {name: head for name, head in table["heads"].items() if name in table["objective"]}
-    train = {"captions": "each", **table.get("train", {})}
-    options = build(TrainOptions, train, where="[train]")
-    if options.captions != "each" or options.mixup.alpha or options.queue:
-        raise SpecError(
-            "[train] of a joint preset counts pairs, captions = 'each', without mixup and queue"
-        )
-    return {**table, "heads": heads}, options
 
 
 def with_objectives(table: Table, weights: Mapping[str, float] | None, *, preset: str) -> Table:
