@@ -76,4 +76,4 @@ def test_phrases_and_questions_are_trained_on(home):
     quick = ("--set", "train.epochs=1", "--device", "cpu")
     done("train-joint", "--objective", "itm", "--data", "phrases", *quick, home=home)
     told = done("vqa", "--data", "questions", *quick, "--no-controls", "--json", home=home)
-    assert json.loads(told)["report"]["num_answers"] == 36
+    assert json.loads(told)["num_answers"] == 36

@@ -92,19 +92,17 @@ class RegionRows:
         width, height = self._sizes[2 * image], self._sizes[2 * image + 1]
         reason = _flaw(corners, width, height)
         if reason is None:
-            edges = (width, height, width, height)
-            self._boxes.extend(
-                min(max(at, 0), edge) for at, edge in zip(corners, edges, strict=True)
-            )
-            # what is left of it once it is cut, and rounded as it will be stored
-            reason = _flaw(self._boxes[-4:], width, height)
-            if reason is None:
-                self._image_of_box.append(image)
-                self._labels.append(label)
-                return self.num_boxes - 1
-            del self._boxes[-4:]
-        self._ledger.skip(place, reason)
-        return None
+            left, top, right, bottom = corners
+            cut = (max(left, 0), max(top, 0), min(right, width), min(bottom, height))
+            corners = array("f", cut)  # rounded as it will be stored
+            reason = _flaw(corners, width, height)
+        if reason is not None:
+            self._ledger.skip(place, reason)
+            return None
+        self._boxes.extend(corners)
+        self._image_of_box.append(image)
+        self._labels.append(label)
+        return self.num_boxes - 1
 
     def add_text(self, image: int, text: str) -> int:
         """Append a text of an image, and return its number."""
@@ -177,7 +175,7 @@ class RegionRows:
 def _flaw(corners: Sequence[float], width: int, height: int) -> str | None:
     """Return why a box is none of a picture, or None."""
     left, top, right, bottom = corners
-    if not all(map(math.isfinite, corners)):
+    if not math.isfinite(left + top + right + bottom):
         return "the box is not finite"
     if right <= left or bottom <= top:
         return "the box has no area"

@@ -8,6 +8,7 @@ import pytest
 from lightalign.featcache.answers import Answers
 from lightalign.featcache.errors import DatasetNotFoundError, UnknownNameError
 from lightalign.featcache.links import Links
+from lightalign.featcache.regions import Regions
 from lightalign.featcache.sources.base import Source, Split
 from lightalign.featcache.sources.opening import SOURCES
 from lightalign.featcache.types import IMAGE_TEXT, Item, Modality
@@ -15,6 +16,7 @@ from lightalign.featcache.types import IMAGE_TEXT, Item, Modality
 from .class_helpers import CLASS_LAYOUTS
 from .graded_helpers import GRADED_LAYOUTS
 from .question_helpers import QUESTION_LAYOUTS
+from .region_helpers import REGION_LAYOUTS
 from .sources_helpers import FOLDER_LAYOUTS, LAYOUTS, OTHER_TABLES, ids, opened, written
 
 TONE = Modality("tone")
@@ -22,6 +24,7 @@ TONE = Modality("tone")
 WITHOUT = "f80193dadc4bc0af687e2c244ff9a39f025ccb01a6e35fc8a5d9fcf089b3561b"
 TABLES = "image-text-table"
 EVERY_LAYOUT = {**LAYOUTS, **FOLDER_LAYOUTS, **CLASS_LAYOUTS, **GRADED_LAYOUTS, **QUESTION_LAYOUTS}
+EVERY_LAYOUT |= REGION_LAYOUTS
 EVERY_LAYOUT[TABLES] = [*LAYOUTS[TABLES], *OTHER_TABLES]
 CASES = [
     pytest.param(name, write, id=f"{name}-{write.__name__}")
@@ -145,5 +148,37 @@ def test_every_answer_counts_in_the_fingerprint_and_none_where_there_are_none(tm
     source = Source(tmp_path, splits)
     prints = {split: source.fingerprint(split) for split in source.splits()}
     assert prints["red"] == prints["red again"]
+    assert len(set(prints.values())) == len(prints) - 1
+    assert prints["without"] == WITHOUT
+
+
+def test_every_box_and_mention_counts_in_the_fingerprint_and_none_where_there_are_none(tmp_path):
+    made = {
+        "sizes": [(9, 9)],
+        "boxes": [[(0, 0, 4, 4), (1, 1, 5, 5)]],
+        "mentions": [[(0, 0, 5)], [(1, -1, -1)]],
+        "class_of": [[0, 1]],
+        "class_names": ["cat", "dog"],
+    }
+    changes = {
+        "regions": {},
+        "regions again": {},
+        "wider": {"sizes": [(10, 9)]},
+        "moved": {"boxes": [[(0, 0, 4, 4), (1, 1, 5, 6)]]},
+        "cut otherwise": {"sizes": [(9, 9)] * 2, "boxes": [[(0, 0, 4, 4)], [(1, 1, 5, 5)]]},
+        "of another class": {"class_of": [[1, 1]]},
+        "renamed": {"class_names": ["cat", "owl"]},
+        "mentioned otherwise": {"mentions": [[(0, 0, 5)], [(0, -1, -1)]]},
+        "mentioned elsewhere": {"mentions": [[(0, 0, 5), (1, -1, -1)], []]},
+        "words cut otherwise": {"mentions": [[(0, 0, 4)], [(1, -1, -1)]]},
+    }
+    linked = [("low", "a"), ("high", "b")]
+    splits = {name: _Linked((TONE, Modality.TEXT), linked) for name in ("without", *changes)}
+    for name, changed in changes.items():
+        regions = Regions.of(**{**made, **changed})
+        splits[name].links = replace(splits[name].links, labels={"regions": regions})
+    source = Source(tmp_path, splits)
+    prints = {split: source.fingerprint(split) for split in source.splits()}
+    assert prints["regions"] == prints["regions again"]
     assert len(set(prints.values())) == len(prints) - 1
     assert prints["without"] == WITHOUT

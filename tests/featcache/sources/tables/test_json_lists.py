@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from lightalign.featcache.errors import DatasetFormatError
 from lightalign.featcache.sources.tables import json_lists
-from lightalign.featcache.sources.tables.json_lists import objects_in
+from lightalign.featcache.sources.tables.json_lists import (
+    objects_by_key,
+    objects_in,
+    objects_of_list,
+)
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
@@ -91,3 +95,41 @@ def test_what_is_wrong_far_before_the_end_is_not_looked_for_in_all_that_follows(
     with pytest.raises(DatasetFormatError, match="Unterminated string"):
         read(tmp_path / "x.json")
     assert len(reads) < 10
+
+
+def test_several_lists_are_read_in_the_order_of_the_file(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text('{"b": [{"n": 1}], "x": [[{}]], "a": [{"n": 2}, {"n": 3}], "b": [{"n": 4}]}')
+    nouns = {"a": "an a", "b": "a b"}
+    assert list(objects_by_key(file, nouns)) == [
+        ("b", "a b 1", {"n": 1}),
+        ("a", "an a 1", {"n": 2}),
+        ("a", "an a 2", {"n": 3}),
+    ]
+    with pytest.raises(DatasetFormatError, match=r'expected {"a": \[...\], "c": \[...\]}'):
+        list(objects_by_key(file, {"a": "an a", "c": "a c"}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", r"x.json: expected \[{...}, ...\]: found '{' instead of '\['"),
+        ("", r"x.json: expected \[{...}, ...\]: ends early"),
+        ("[{}, 3]", "x.json, row 2: expected an object: found 3"),
+        ("[{}, {", "x.json, row 2: expected an object: Expecting"),
+        ("[{}", "x.json, row 2: expected an object: ends early"),
+    ],
+)
+def test_a_file_that_is_no_list_of_objects_is_refused_with_the_place(content, message, tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text(content)
+    with pytest.raises(DatasetFormatError, match=message):
+        list(objects_of_list(file, "row"))
+
+
+def test_a_file_may_be_a_list_itself(tmp_path):
+    file = tmp_path / "x.json"
+    file.write_text('\ufeff[{"n": 1}, {"n": [2]}]', encoding="utf-8")
+    assert list(objects_of_list(file, "row")) == [("row 1", {"n": 1}), ("row 2", {"n": [2]})]
+    file.write_text("[]")
+    assert list(objects_of_list(file, "row")) == []
