@@ -16,6 +16,7 @@ from .question_prompt import Messages
 GIVES_UP = 10  # failures in a row, after which nobody is there
 _NOT_ASKED = "not asked any more"
 _HINTS = {  # what a status usually comes of
+    "HTTP 400": "does the server take max_tokens, temperature and seed for this model?",
     "HTTP 401": "is the key right?",
     "HTTP 403": "is the key right?",
     "HTTP 404": "are --llm-url, up to /v1, and --llm-model right?",

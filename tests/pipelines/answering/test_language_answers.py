@@ -183,7 +183,7 @@ def test_without_a_language_model_nothing_is_said_of_one(place):
     ("answering", "reason"),
     [
         (lambda handler: handler.send(b"oh", status=500), "HTTP 500"),
-        (lambda handler: time.sleep(3), "time-out"),
+        (lambda handler: time.sleep(60), "time-out"),
         (lambda handler: drip(handler, b" "), "time-out"),
         (lambda handler: handler.send(b"garbage"), "no JSON"),
         (lambda handler: handler.say("red" * 4_000_000), "more than 1 MiB"),
@@ -270,7 +270,8 @@ def test_a_stopped_round_goes_on_where_it_was(place, monkeypatch):
         monkeypatch.setattr(KeptReplies, "add", add)
         prompts.clear()
         again = table_of(place, chat.url, **options)
-        assert len(prompts) == num_prompts - 5
+        # a set, as the server may hear of the one that was under way as late as now
+        assert len(set(prompts)) == num_prompts - 5
         assert again["metrics"] == whole["metrics"]
         prompts.clear()
         assert table_of(place, chat.url, **options)["metrics"] == whole["metrics"]

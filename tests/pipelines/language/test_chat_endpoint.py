@@ -114,7 +114,7 @@ def test_a_failure_is_a_short_reason(answering, reason):
 @pytest.mark.parametrize(
     "answering",
     [
-        lambda handler: time.sleep(3),
+        lambda handler: time.sleep(30),
         lambda handler: drip(handler, b" "),
         drip_header,
     ],
@@ -123,7 +123,7 @@ def test_a_failure_is_a_short_reason(answering, reason):
 def test_a_request_ends_within_its_time(answering):
     began = time.monotonic()
     assert reason_of(answering, timeout=0.3) == "time-out"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_no_more_is_read_of_an_endless_answer_than_may_be():
@@ -176,7 +176,7 @@ def test_a_server_that_stays_busy_is_told_by_its_status():
 
 
 def test_the_end_does_not_wait_for_what_is_under_way():
-    with chat_server(lambda handler: time.sleep(3)) as chat:
+    with chat_server(lambda handler: time.sleep(30)) as chat:
         began = time.monotonic()
         with endpoint(chat.url, timeout=60.0) as model:
             failures = []
@@ -193,7 +193,7 @@ def test_the_end_does_not_wait_for_what_is_under_way():
                 time.sleep(0.01)
         thread.join()
     assert failures == ["stopped"]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_a_key_that_comes_back_is_taken_out():
