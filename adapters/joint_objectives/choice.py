@@ -1,17 +1,11 @@
 """Tell which of several texts fits a question about an image."""
 
-from collections.abc import Mapping
-
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
-
 from ...featcache.errors import SpecError
-from ..joint_objective import CHOICES, JointObjective
-from ..objective import at_least_float32
+from ..joint_objective import CHOICES
+from ._classified import Classified
 
 
-class Choice(JointObjective):
+class Choice(Classified):
     """Tell which of several texts fits a question about an image.
 
     -log softmax(z)_r with the logits z that the head `choice` gives the texts of one question, and
@@ -40,16 +34,3 @@ class Choice(JointObjective):
         if choices < 2:
             raise SpecError(f"[objective].choice.choices must be at least 2, found {choices}")
         self.rows_per_unit = choices
-
-    def forward(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return the loss of each question."""
-        of_question = at_least_float32(logits).reshape(-1, self.rows_per_unit)
-        return functional.cross_entropy(of_question, labels["choice"], reduction="none")
-
-    def told(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return 1 for each question whose right text is told, and 0 for others."""
-        return (logits.reshape(-1, self.rows_per_unit).argmax(dim=1) == labels["choice"]).float()

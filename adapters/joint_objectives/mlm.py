@@ -1,16 +1,10 @@
 """Tell which words were masked."""
 
-from collections.abc import Mapping
-
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
-
-from ..joint_objective import MASKED_TOKENS, JointObjective
-from ..objective import at_least_float32
+from ..joint_objective import MASKED_TOKENS
+from ._classified import Classified
 
 
-class Mlm(JointObjective):
+class Mlm(Classified):
     """Tell which tokens were masked.
 
     -log softmax(z)_t with the logits z of the head `mlm` at a masked token, and t the place in the
@@ -28,17 +22,3 @@ class Mlm(JointObjective):
     labels = ("token",)
     reading = MASKED_TOKENS
     unit = "masked tokens"
-
-    def forward(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return the loss of each masked token."""
-        return functional.cross_entropy(
-            at_least_float32(logits), labels["token"], ignore_index=-1, reduction="none"
-        )
-
-    def told(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return 1 for each masked token that is told, and 0 for others."""
-        return (logits.argmax(dim=1) == labels["token"]).float()

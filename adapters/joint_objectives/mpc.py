@@ -1,16 +1,10 @@
 """Tell the class of an object that is blacked out in the image."""
 
-from collections.abc import Mapping
-
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
-
-from ..joint_objective import MASKED_BOXES, JointObjective
-from ..objective import at_least_float32
+from ..joint_objective import MASKED_BOXES
+from ._classified import Classified
 
 
-class Mpc(JointObjective):
+class Mpc(Classified):
     """Tell the class of an object that is blacked out in the image.
 
     -log softmax(z)_c with the logits z of the head `mpc` at the token of its box, and c its place
@@ -27,17 +21,3 @@ class Mpc(JointObjective):
     labels = ("class",)
     reading = MASKED_BOXES
     unit = "boxes"
-
-    def forward(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return the loss of each box."""
-        return functional.cross_entropy(
-            at_least_float32(logits), labels["class"], ignore_index=-1, reduction="none"
-        )
-
-    def told(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return 1 for each object whose class is told, and 0 for others."""
-        return (logits.argmax(dim=1) == labels["class"]).float()

@@ -1,16 +1,9 @@
 """Tell image patches that belong to what the text names from those that do not."""
 
-from collections.abc import Mapping
-
-from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
-
-from ..joint_objective import JointObjective
-from ..objective import at_least_float32
+from ._classified import Classified
 
 
-class Pbc(JointObjective):
+class Pbc(Classified):
     """Tell image patches that belong to what the text names from those that do not.
 
     -log softmax(z)_y with the two logits z of the head `pbc` at a patch, and y = 1 where the label
@@ -28,17 +21,3 @@ class Pbc(JointObjective):
     balanced_by = "named"
     labels = ("named",)
     unit = "patches"
-
-    def forward(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return the loss of each patch."""
-        return functional.cross_entropy(
-            at_least_float32(logits), labels["named"].long(), reduction="none"
-        )
-
-    def told(
-        self, logits: Float[Tensor, "rows outputs"], labels: Mapping[str, Tensor]
-    ) -> Float[Tensor, " units"]:
-        """Return 1 for each patch whose kind is told, and 0 for others."""
-        return ((logits[:, 1] > logits[:, 0]) == labels["named"]).float()

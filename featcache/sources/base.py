@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from ..answers import Answers
 from ..config import canonical_json, fingerprint
@@ -18,6 +18,8 @@ from ..regions import ARRAYS, Regions
 from ..registry import unknown_name
 from ..types import IMAGE_TEXT, Item, Modality
 from .splits import in_order
+
+Made = TypeVar("Made")
 
 _LONGEST_PROBLEM = 400  # letters of a message; it is one line
 
@@ -179,7 +181,7 @@ class Source:
         """
         items = self._split(split)
         count = items.count(modality) if modality in items.modalities else 0
-        return LazyItems(count, partial(items.item, modality))
+        return LazySequence(count, partial(items.item, modality))
 
     def ids(self, split: str, modality: Modality) -> Sequence[str]:
         """Return the ids of `items`, without what it may cost to make these."""
@@ -243,17 +245,17 @@ class Source:
         return self._splits[split]
 
 
-class LazyItems(Sequence[Item]):
-    """Items that are made anew each time they are asked for.
+class LazySequence(Sequence[Made], Generic[Made]):
+    """Values, such as items, that are made anew each time they are asked for.
 
     A list of a million captions would take half a gigabyte, and pictures far more.
 
     Args:
-        count: Number of items.
-        make: Makes the item at a position, from 0.
+        count: Number of values.
+        make: Makes the value at a position, from 0.
     """
 
-    def __init__(self, count: int, make: Callable[[int], Item]) -> None:
+    def __init__(self, count: int, make: Callable[[int], Made]) -> None:
         self._count = count
         self._make = make
 
@@ -261,12 +263,12 @@ class LazyItems(Sequence[Item]):
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> Item: ...
+    def __getitem__(self, index: int) -> Made: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: slice) -> Sequence[Made]: ...
 
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+    def __getitem__(self, index: int | slice) -> Made | Sequence[Made]:
         if isinstance(index, slice):
             return [self._make(position) for position in range(self._count)[index]]
         # a range raises IndexError, and counts negatives from the end

@@ -1,20 +1,19 @@
 """The contract of a view: which rows it has of an item, and what the encoder reads for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Generic, TypeVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
 from ..encoders.base import Content, Encoder
 from ..encoders.pooling import FeaturePooling
-from ..sources.base import Source
+from ..sources.base import LazySequence, Source
 from ..types import Item, Modality
 
 Companions = Mapping[str, np.ndarray]
-Made = TypeVar("Made")
 _ROW = ("item", "variant")  # companions of every row
 
 
@@ -98,7 +97,7 @@ class View(ABC):
                 variant=variant,
             )
 
-        return _Lazy(len(rows), make)
+        return LazySequence(len(rows), make)
 
     def ids(self, source: Source, split: str) -> Sequence[str]:
         """Return the ids of `items`, without what it may cost to make these."""
@@ -109,7 +108,7 @@ class View(ABC):
             place, variant = rows.locate(position)
             return _row_id(ids[place], variant)
 
-        return _Lazy(len(rows), make)
+        return LazySequence(len(rows), make)
 
     def most_rows(self, source: Source, split: str, num_items: int) -> int:
         """Return the rows that so many items of a split have at most."""
@@ -171,28 +170,6 @@ class _Rows:
         """Return the place of the item that a row is of, and which of its rows it is."""
         place = int(np.searchsorted(self._ends, position, side="right"))
         return place, position - int(self._ends[place] - self.counts[place])
-
-
-class _Lazy(Sequence[Made], Generic[Made]):
-    """Values that are made anew each time they are asked for."""
-
-    def __init__(self, count: int, make: Callable[[int], Made]) -> None:
-        self._count = count
-        self._make = make
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Made: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Made]: ...
-
-    def __getitem__(self, index: int | slice) -> Made | Sequence[Made]:
-        if isinstance(index, slice):
-            return [self._make(position) for position in range(self._count)[index]]
-        return self._make(range(self._count)[index])
 
 
 def _row_id(item: str, variant: int) -> str:
