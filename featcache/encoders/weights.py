@@ -11,9 +11,10 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -278,27 +279,14 @@ def find_hub_file(hub: str, name: str, *, required: bool) -> Path | None:
         WeightsNotFoundError: It is required and in neither.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
 
-    try:
-        return Path(hf_hub_download(hub, name, local_files_only=True))
-    except HFValidationError as error:
+    path, reason = _from_hub(hub, partial(hf_hub_download, hub, name))
+    if path is None and required:
         raise WeightsNotFoundError(
-            f"{hub!r} is no folder that is there, and no name of a hub repository"
-        ) from error
-    except FileNotFoundError:  # LocalEntryNotFoundError is this
-        reason = _why_unreachable()
-    if reason is None:
-        try:
-            return Path(hf_hub_download(hub, name))
-        except OSError as error:  # the hub's own errors are OSErrors
-            reason = _first_line(error)
-    if not required:
-        return None
-    raise WeightsNotFoundError(
-        f"no {name} of {hub!r} to make a card from: it is no folder, not in the hub cache, and "
-        f"{reason}; give the folder that holds the model"
-    )
+            f"no {name} of {hub!r} to make a card from: it is no folder, not in the hub cache, and "
+            f"{reason}; give the folder that holds the model"
+        )
+    return path
 
 
 def find_hub_folder(hub: str, patterns: Sequence[str]) -> Path:
@@ -312,10 +300,26 @@ def find_hub_folder(hub: str, patterns: Sequence[str]) -> Path:
         WeightsNotFoundError: It is in neither.
     """
     from huggingface_hub import snapshot_download
+
+    path, reason = _from_hub(hub, partial(snapshot_download, hub, allow_patterns=[*patterns]))
+    if path is None:
+        raise WeightsNotFoundError(
+            f"{hub!r} is no folder that is there, not in the hub cache, and {reason}; give the "
+            "folder that holds the model"
+        )
+    return path
+
+
+def _from_hub(hub: str, fetch: Callable[..., str]) -> tuple[Path | None, str]:
+    """Return where `fetch` finds something of a repository, or None and why it does not.
+
+    Raises:
+        WeightsNotFoundError: No repository can have this name.
+    """
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(hub, local_files_only=True, allow_patterns=[*patterns]))
+        return Path(fetch(local_files_only=True)), ""
     except HFValidationError as error:
         raise WeightsNotFoundError(
             f"{hub!r} is no folder that is there, and no name of a hub repository"
@@ -324,13 +328,10 @@ def find_hub_folder(hub: str, patterns: Sequence[str]) -> Path:
         reason = _why_unreachable()
     if reason is None:
         try:
-            return Path(snapshot_download(hub, allow_patterns=[*patterns]))
+            return Path(fetch()), ""
         except OSError as error:  # the hub's own errors are OSErrors
             reason = _first_line(error)
-    raise WeightsNotFoundError(
-        f"{hub!r} is no folder that is there, not in the hub cache, and {reason}; give the folder "
-        "that holds the model"
-    )
+    return None, reason
 
 
 def _first_line(error: Exception) -> str:
