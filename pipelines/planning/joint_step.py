@@ -8,7 +8,7 @@ import torch
 from ...adapters.joint_adapter import JointAdapter
 from ...adapters.joint_objective import JointObjectives, build_joint_objectives
 from ..common.reproducibility import resolve_precision
-from ..training.joint.batches import JointRows, PairsLoaded, Targets
+from ..training.joint.batches import JointRows, PairsLoaded, targets_of_pairs
 from ..training.joint.modules import build_joint_trainable
 from ..training.joint.step import MATCHES, JointForward, JointStep
 from ..training.modules import TrainingModules
@@ -83,21 +83,19 @@ class PlannedJointStep(Planned):
             of_wrong = np.concatenate([np.stack(side, axis=1) for side in sides])
         first, second = (self.shape.random_rows(side, images) for side in self.shape.sides)
         pairs = np.concatenate([np.stack([right, right], axis=1), of_wrong])
-        matches = torch.arange(len(pairs)) < images
-        targets = {"itm": Targets(np.arange(len(pairs)), {"matches": matches})}
+        answers = {}
         if num_answers := self.answers_loaded(objective):
-            scores = {
+            answers = {
                 "answers": torch.zeros(images, num_answers),
                 "answer": torch.zeros(images, dtype=torch.int64),
             }
-            targets["answers"] = Targets(right, scores)
         return PairsLoaded(
             rows=JointRows(right, right, of_wrong),
             first=first,
             second=second,
             pairs=pairs,
             right=right,
-            targets=targets,
+            targets=targets_of_pairs(len(pairs), images, answers),
         )
 
     def answers_loaded(self, objective: JointObjectives) -> int:

@@ -65,6 +65,23 @@ class Targets:
         )
 
 
+def targets_of_pairs(
+    num_pairs: int, num_right: int, answers: Mapping[str, Tensor]
+) -> dict[str, Targets]:
+    """Return what objectives have to tell of pairs, by the name of each.
+
+    Args:
+        num_pairs: Pairs, of which the right ones come first.
+        num_right: Pairs that belong together.
+        answers: Labels of the answers to these, an entry each; empty without answers.
+    """
+    matches = torch.arange(num_pairs) < num_right
+    targets = {"itm": Targets(np.arange(num_pairs), {"matches": matches})}
+    if answers:
+        targets["answers"] = Targets(np.arange(num_right), answers)
+    return targets
+
+
 @dataclass(frozen=True)
 class PairsLoaded:
     """Features of a batch of pairs, or of a process's share of it, on the CPU.
@@ -220,21 +237,18 @@ def load_pairs(
     places = np.concatenate([np.stack([right, right], axis=1), wrong])
     first_rows, first_places = np.unique(rows.first[places[:, 0]], return_inverse=True)
     second_rows, second_places = np.unique(rows.second[places[:, 1]], return_inverse=True)
-    num_pairs, num_right = len(places), len(right)
-    matches = torch.arange(num_pairs) < num_right
-    targets = {"itm": Targets(np.arange(num_pairs), {"matches": matches})}
+    answers: dict[str, Tensor] = {}
     if labels is not None:
         questions = rows.second[right]
-        scores = {
+        answers = {
             "answers": torch.from_numpy(labels.soft(questions)),
             "answer": torch.from_numpy(labels.single(questions)),
         }
-        targets["answers"] = Targets(np.arange(num_right), scores)
     return PairsLoaded(
         rows=rows,
         first=stores.first.padded(first_rows),
         second=stores.second.padded(second_rows),
         pairs=np.stack([first_places, second_places], axis=1),
         right=right,
-        targets=targets,
+        targets=targets_of_pairs(len(places), len(right), answers),
     )
