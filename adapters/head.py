@@ -82,9 +82,9 @@ def build_head(name: str, table: Any, inputs: HeadInputs) -> Head:
     part, options = split_part(table, where=where, example="itm")
     needed = HEADS.load(part).list_name
     if needed is not None and not inputs.listed.get(needed):
-        entry, wanted = LISTS[needed]
+        entry, data_with_it = LISTS[needed]
         raise SpecError(
             f"{where} ({part}) has an output for each {entry} of a list, and the data have none: "
-            f"take {wanted}"
+            f"take {data_with_it}"
         )
     return construct(HEADS, part, inputs, options=options, where=where)

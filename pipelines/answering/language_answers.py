@@ -196,8 +196,9 @@ class LanguageRound:
             self._given = given
             self.captions = {"from": "file", "sha256": fingerprint(given)}
         if self.spec.caption_model is not None:
-            wanted = set(images)
-            items = [item for item in source.items(pair.split, Modality.IMAGE) if item.id in wanted]
+            asked_about = set(images)
+            every = source.items(pair.split, Modality.IMAGE)
+            items = [item for item in every if item.id in asked_about]
             self._given = self._written(items, pair.source)
 
     def _written(self, items: Sequence[Item], source: str) -> Mapping[str, str]:

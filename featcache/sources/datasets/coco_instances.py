@@ -95,8 +95,8 @@ def _instance_files(place: Path) -> tuple[dict[str, Path], str]:
         files = {}
         for split in _SPLITS:
             name = f"instances_{split}{year}.json"
-            found = (place / folder / name for folder in _FOLDERS)
-            file = next((path for path in found if is_regular(path)), None)
+            candidates = (place / folder / name for folder in _FOLDERS)
+            file = next((path for path in candidates if is_regular(path)), None)
             if file is not None:
                 files[split] = file
         if files:

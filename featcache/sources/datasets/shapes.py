@@ -71,8 +71,8 @@ class ShapesOptions:
 
     def __post_init__(self) -> None:
         if self.texts not in _TEXTS_OF:
-            known = f"{_CAPTIONS}, {_PHRASES} or {_QUESTIONS}"
-            raise SpecError(f"shapes: texts must be {known}, found {self.texts!r:.80}")
+            choices = f"{_CAPTIONS}, {_PHRASES} or {_QUESTIONS}"
+            raise SpecError(f"shapes: texts must be {choices}, found {self.texts!r:.80}")
         for name in ("train", "val", "test", "seed", "size"):
             value = getattr(self, name)
             lowest, highest = {"seed": _SEEDS, "size": _PIXELS}.get(name, _SCENES)

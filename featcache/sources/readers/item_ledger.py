@@ -1,4 +1,4 @@
-"""What becomes known while the items of a dataset are read: notes, and what is left out."""
+"""Notes on the items of a dataset while they are read, and those that are left out."""
 
 from collections import defaultdict
 from collections.abc import Callable

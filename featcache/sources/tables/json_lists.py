@@ -84,7 +84,7 @@ def _reader_of(path: Path) -> Iterator["_Reader"]:
 
 @dataclass
 class _At:
-    """Where in a file a reader is: in the list under a key, at an object."""
+    """Place of a reader in a file: the list under a key, and the object in it."""
 
     key: str = ""
     place: str = ""
@@ -98,8 +98,8 @@ def _explained(path: Path, keys: Collection[str]) -> Iterator[_At]:
         yield at
     except (_BrokenError, RecursionError) as error:
         in_list = f"expected an object in the list {at.key!r}" if at.key else "expected an object"
-        wanted = in_list if at.place else _expected(keys)
-        raise format_error(path, at.place, f"{wanted}: {one_line(error)}") from error
+        expected = in_list if at.place else _expected(keys)
+        raise format_error(path, at.place, f"{expected}: {one_line(error)}") from error
 
 
 def _expected(keys: Collection[str]) -> str:

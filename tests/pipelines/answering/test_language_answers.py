@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lightalign.featcache.errors import LightalignError, SpecError
-from lightalign.pipelines.answering import ask, vqa
+from lightalign.pipelines.answering import vqa
 from lightalign.pipelines.answering.ask_spec import AskSpec
 from lightalign.pipelines.answering.language_answers import LanguageAnswers, listed_answer
 from lightalign.pipelines.answering.predictions import Predictions
@@ -26,6 +26,7 @@ from ..joint_runs import ANSWERS, TINY, quick_joint
 from ..language.chat_server import KEY, chat_server, drip
 from ..language.tiny_models import write_caption_model, write_language_model
 from ..question_tables import COLOURS
+from .test_ask import asked
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 ROW, PLAIN = "vle/small + language model", "vle/small"
@@ -65,18 +66,6 @@ def table_spec(place, **changes):
 def table_of(place, url, **changes):
     fields = {"llm_url": url, "llm_model": "big", "llm_timeout": 5.0}
     return vqa.run(table_spec(place, **{**fields, **changes})).report
-
-
-def asked(place, **changes):
-    fields = {
-        "home": place / "home",
-        "run": "answers",
-        "image": place / "pictures" / "00.png",
-        "question": "is it red",
-        "device": "cpu",
-        **changes,
-    }
-    return ask.run(AskSpec(**fields))
 
 
 def captions(place):
